@@ -23,6 +23,7 @@ from tests.asked import asked
 from tests.unit.plan.strategies import LANGUAGE, WIDTHS, plan_of, plans, random_packs, small_plan, uniform_packs
 
 TINY, HYBRID = (Path(__file__).parents[2] / "parity" / f"{name}.yaml" for name in ("tiny", "hybrid"))
+NARROW = "training.precision={parameters: float32, compute: bfloat16, reduce: float32}"
 HIDDEN, KEPT, ROWS = WIDTHS[LANGUAGE].inside, 10, 64
 FLOAT = 4
 
@@ -182,22 +183,48 @@ def test_rows_are_those_of_the_fullest_lane() -> None:
 
 def test_experts_have_room_for_all_choices_where_lanes_have_as_many_rows() -> None:
     """Else the ranks tell each other how many come."""
-    narrow = "training.precision={parameters: float32, compute: bfloat16, reduce: float32}"
     placed = ("modules.vision.layout.ranks=[0, 1]", "modules.language.layout={ranks: [0, 1], expert: {ep: 2}}")
-    plan = build_plan(load_config(HYBRID, ["run.device=cuda", narrow, *placed]))
+    plan = build_plan(load_config(HYBRID, ["run.device=cuda", NARROW, *placed]))
     node = plan.nodes_of(0)[-1]
     even, uneven = (held(plan, node, Rows(ROWS, ROWS, 2 * ROWS, ROWS, is_even=is_even)) for is_even in (True, False))
     for part, one, other in zip(plan.facts["language"].parts, even, uneven, strict=True):
         assert (one.full > other.full) is (one.backward > other.backward) is bool(part.mixtures)
 
 
+@pytest.mark.parametrize(
+    ("keys", "repeats", "waits"),
+    [
+        (("run.device=cuda", NARROW), True, True),
+        (("run.device=cuda", NARROW, "modules.language.recompute=full"), True, False),
+        (("run.device=cpu",), False, False),
+    ],
+    ids=["kernels", "recomputed", "plain"],
+)
+def test_a_gpu_keeps_keys_and_values_for_every_query_of_packed_documents(
+    keys: tuple[str, ...], repeats: bool, waits: bool
+) -> None:
+    plan = build_plan(load_config(HYBRID, keys))
+    (rank,) = plan.layouts["language"].ranks
+    packed, alike = (
+        held(plan, plan.nodes_of(rank)[-1], Rows(ROWS, ROWS, ROWS, ROWS, is_packed=is_packed))
+        for is_packed in (True, False)
+    )
+    attention = next(number for number, part in enumerate(plan.facts["language"].parts) if part.groups)
+    queries, of_keys = 16 * 2, 4 * 2
+    further = ROWS * 2 * (queries - of_keys) * 2
+    assert packed[attention].full - alike[attention].full == further * repeats
+    assert packed[attention].kept - alike[attention].kept == further * waits
+
+
 @given(plans())
-def test_lanes_are_even_if_the_sink_has_as_many_rows_in_all(plan: Plan) -> None:
+def test_lanes_are_even_or_packed_as_their_documents_are(plan: Plan) -> None:
     batch = plan.batch(0, random_packs(plan, 1))
     for module, of_module in lane_rows(plan, batch).items():
-        assert [rows.is_even for rows in of_module] == [
-            module == plan.sink and batch.has_even_lanes(number) for number in range(len(of_module))
-        ]
+        for number, rows in enumerate(of_module):
+            assert rows.is_even is (module == plan.sink and batch.has_even_lanes(number))
+            full = [lane for lane in batch.shares[module][number] if lane.spans]
+            alike = [len({span.rows_in for span in lane.spans}) == 1 for lane in full]
+            assert rows.is_packed or all(alike)
 
 
 def test_the_allocator_has_a_share_of_its_own() -> None:
@@ -221,13 +248,12 @@ def test_what_is_made_again_or_waits_on_the_host_is_not_kept() -> None:
 
 
 def test_the_path_follows_from_device_dtype_and_compilation() -> None:
-    narrow = "training.precision={parameters: float32, compute: bfloat16, reduce: float32}"
     paths = {
-        ("run.device=cpu", narrow): "plain",
+        ("run.device=cpu", NARROW): "plain",
         ("run.device=cuda",): "plain",
-        ("run.device=cuda", narrow): "kernels",
-        ("run.device=auto", narrow, "training.compile=true"): "compiled",
-        ("run.device=cuda", narrow, "training.steps=200"): "compiled",
+        ("run.device=cuda", NARROW): "kernels",
+        ("run.device=auto", NARROW, "training.compile=true"): "compiled",
+        ("run.device=cuda", NARROW, "training.steps=200"): "compiled",
     }
     assert {keys: build_plan(load_config(TINY, keys)).path for keys in paths} == paths
 

@@ -128,6 +128,11 @@ def test_one_rank_has_its_sums_where_its_gradients_were_copied() -> None:
     assert (found["Reduce"], found["Step"]) == (FLOAT * (416 + 416), FLOAT * 416)
 
 
+def test_the_buffer_of_a_sum_is_free_when_the_next_one_is_needed() -> None:
+    plan = language_plan(dp_shard=4, reshard=True)
+    assert _moving(plan)["Step"] == FLOAT * (104 + 96)
+
+
 def test_gradients_of_a_single_microbatch_are_not_widened_before_they_are_copied() -> None:
     plan = replace(language_plan(dp_shard=1), dtype="bfloat16", microbatches=1)
     assert _moving(plan)["Compute"] == (2 + FLOAT) * 416

@@ -3,8 +3,9 @@
     python benchmarks/memory.py [--markdown] [RESULT.json ...]
 
 It runs on any machine: what was measured is read from benchmarks/results, and the plan of the same config is walked
-through. Measured are torch's `max_memory_allocated` over all steps, first ones included, less what was there before the
-model was built, inputs among it (`peak`), and `memory_allocated` after the first step (`held`).
+through for the same steps. Measured are torch's `max_memory_allocated` over all steps, first ones included, less what
+was there before the model was built and the inputs of a block (`peak`), and `memory_allocated` after the first step
+(`held`).
 """
 
 import argparse
@@ -14,19 +15,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from comparison.hybrid_runs import stream_of
+from comparison.hybrid_settings import cut_of, parse_hybrid_settings
 from comparison.settings import Workload, config_of, parse_settings
 from counterpoint.config.load import load_config
-from counterpoint.config.schema import Config
-from counterpoint.setup.run import open_run
+from counterpoint.plan.plan import Plan
+from counterpoint.plan.samples import Pack
+from counterpoint.setup.run import build_plan, open_run
 from counterpoint.simulate.memory import RankMemory, memory
 from counterpoint.simulate.sizes import lane_rows
 
 RESULTS = Path(__file__).parent / "results"
 GIB = 2**30
 
-
-STEPS = 12
-"""Steps whose largest peak is predicted: as many as a benchmark runs at least, for pictures of many sizes."""
+STEPS = 2
+"""Steps of the VLM's benchmark that are predicted: those of the settings that are read are alike."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,21 +50,21 @@ class Point:
 
 
 def points(files: Sequence[Path]) -> Iterator[Point]:
-    """The fullest rank of each kind of rank of every setting of ours whose steps are alike."""
+    """The fullest rank of each kind of rank of every setting of ours whose steps are known."""
     for file in files:
         record = json.loads(file.read_text())
         for row in record["rows"] if isinstance(record, dict) and "rows" in record else ():
             if "config" in row and not row.get("is_varied", False):
-                yield from _of_row(file.stem, row, _config(record, row))
+                yield from _of_row(file.stem, record, row)
 
 
-def _of_row(result: str, row: dict[str, Any], config: Config) -> Iterator[Point]:
-    setup = open_run(config)
+def _of_row(result: str, record: dict[str, Any], row: dict[str, Any]) -> Iterator[Point]:
+    plan, steps = steps_of(record, row)
     predicted: dict[int, RankMemory] = {}
-    for step in range(STEPS):
-        batch = setup.plan.batch(step, setup.corpus.packs(step))
-        programs = setup.plan.of_step(setup.plan.schedule, batch, batch).programs
-        of_step = memory(setup.plan, lane_rows(setup.plan, batch), programs)
+    for number, packs in enumerate(steps):
+        batch = plan.batch(number, packs)
+        programs = plan.of_step(plan.schedule, batch, batch).programs
+        of_step = memory(plan, lane_rows(plan, batch), programs)
         predicted |= {
             r: m for r, m in of_step.items() if r not in predicted or m.total_bytes > predicted[r].total_bytes
         }
@@ -78,13 +81,27 @@ def _measured(row: dict[str, Any]) -> list[tuple[float, float]]:
     return [(one["held"], one["held"] + one["step"]) for one in row["memory_gib_by_rank"]]
 
 
-def _config(record: dict[str, Any], row: dict[str, Any]) -> Config:
-    """The config of a row; rows of the VLM's benchmark hold one of an earlier schema, so that is made again."""
-    if "sequence" in record:
-        return load_config(row["config"])
+def steps_of(record: dict[str, Any], row: dict[str, Any]) -> tuple[Plan, list[tuple[Pack, ...]]]:
+    """The plan of a row of ours, and the steps that it took."""
+    return _hybrid(record, row) if "sequence" in record else _pair(record, row)
+
+
+def _hybrid(record: dict[str, Any], row: dict[str, Any]) -> tuple[Plan, list[tuple[Pack, ...]]]:
+    """Of the hybrid's benchmark: all steps of a build, its warm-up and its blocks."""
+    config, options = load_config(row["config"]), record["options"]
+    (setting,) = parse_hybrid_settings(row["name"], record["workload"])
+    stream = stream_of(config, setting, cut_of(setting, record["workload"], record["world"]), int(options["seed"]))
+    # A build takes the first step, and of each block another one is not timed.
+    taken = 1 + int(options["warmup"]) + int(options["rounds"]) * (1 + int(options["steps"]))
+    return build_plan(config), [stream.packs(step) for step in range(taken)]
+
+
+def _pair(record: dict[str, Any], row: dict[str, Any]) -> tuple[Plan, list[tuple[Pack, ...]]]:
+    """Of the VLM's benchmark: some steps. Its rows hold configs of an earlier schema, so these are made again."""
     workload = Workload(**record["workload"])
-    setting = parse_settings(row["name"], workload)[0]
-    return config_of(setting, workload, record["world"], ["training.compile=true"])[0]
+    (setting,) = parse_settings(row["name"], workload)
+    setup = open_run(config_of(setting, workload, record["world"], ["training.compile=true"])[0])
+    return setup.plan, [setup.corpus.packs(step) for step in range(STEPS)]
 
 
 def main() -> None:

@@ -76,12 +76,13 @@ class HybridOurs(EngineRun):
                     module.is_even = self.setting.has("balanced")
 
     def prepare(self, numbers: range) -> None:
-        """See Run."""
-        self._ready = {number: self._read(number) for number in numbers}
+        """See Run; they stay until others are prepared, so that all steps of a block have the same beside them."""
+        self._ready.clear()
+        self._ready |= {number: self._read(number) for number in numbers}
 
     def inputs(self, number: int) -> StepInputs:
         """See EngineRun."""
-        inputs = self._ready.pop(number, None)
+        inputs = self._ready.get(number)
         return self._read(number) if inputs is None else inputs
 
     def work(self, numbers: list[int]) -> list[dict[str, float]]:
@@ -138,8 +139,9 @@ class HybridPeer:
         self.parameters = parameters_of_peer(self.sizes)
 
     def prepare(self, numbers: range) -> None:
-        """See Run."""
-        self._ready = {number: self._read(number) for number in numbers}
+        """See Run; they stay until others are prepared, so that all steps of a block have the same beside them."""
+        self._ready.clear()
+        self._ready |= {number: self._read(number) for number in numbers}
 
     def build(self) -> None:
         """See Run."""
@@ -159,7 +161,7 @@ class HybridPeer:
 
     def step(self, number: int) -> None:
         """See Run."""
-        batch = self._ready.pop(number, None)
+        batch = self._ready.get(number)
         ids, labels = self._read(number) if batch is None else batch
         self._open().step(ids, labels, self.samples * (SEQUENCE - 1), self.samples)
 

@@ -41,8 +41,9 @@ class Record:
     """What one rank saw of a run; `numbers` counts its steps, so that all runs draw the same ones.
 
     `timed` are the numbers of the steps in `seconds`, `peak_bytes` is the most that the run ever took, warm-up
-    included, and `compilations` counts the graphs that were compiled, by the number of the step; `late_compilations`
-    are those after the first steps of a build, `since_build` of which were taken.
+    included, beside the inputs that were prepared, and `compilations` counts the graphs that were compiled, by the
+    number of the step; `late_compilations` are those after the first steps of a build, `since_build` of which were
+    taken.
     """
 
     seconds: list[float] = field(default_factory=list)
@@ -65,8 +66,12 @@ def warm_up(run: Run, record: Record, steps: int) -> None:
     """Build a run and let it settle, untimed."""
     before, record.since_build = _start_peak(), 0
     run.build()  # Takes step 0.
+    sync()
+    _note_peak(record, before)
     record.numbers = max(record.numbers, 1)
+    without = _start_peak()
     run.prepare(range(record.numbers, record.numbers + steps))
+    before += allocated() - without
     with run.context():
         for _ in range(steps):
             _advance(run, record)

@@ -119,6 +119,17 @@ class _Running:
 
 def measure(member: Member, configs: dict[str, Config], effort: Effort) -> dict[str, list[Measured]] | None:
     """Build all configs, step them in blocks that take turns, and free them: by name what each rank saw."""
+    gathered = _measured(member, configs, effort)
+    # Engines are cycles, which must be gone before the next ones are built: they would count as there before these,
+    # and be missed by what these hold as soon as Python collects them.
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return {name: [each[name] for each in gathered] for name in configs} if member.world.rank == 0 else None
+
+
+def _measured(member: Member, configs: dict[str, Config], effort: Effort) -> list[dict[str, Measured]]:
+    """By rank and name; only what this returns outlives it."""
     control = dist.new_group(backend="gloo")
     running = {name: _Running(member, config, effort, control) for name, config in configs.items()}
     for _round in range(effort.rounds):
@@ -126,16 +137,11 @@ def measure(member: Member, configs: dict[str, Config], effort: Effort) -> dict[
             one.block(effort.steps)
     for one in running.values():
         one.time_actions()
-    found = {name: one.found for name, one in running.items()}
     gathered: list[Any] = [None] * control.size()
-    dist.all_gather_object(gathered, found, group=control)
+    dist.all_gather_object(gathered, {name: one.found for name, one in running.items()}, group=control)
     for one in running.values():
         one.close()
-    running.clear()
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    return {name: [each[name] for each in gathered] for name in configs} if member.world.rank == 0 else None
+    return gathered
 
 
 def _resident(inputs: StepInputs, device: torch.device) -> StepInputs:

@@ -64,10 +64,25 @@ def hybrid(*overrides: str, language: str) -> Config:
 LAYOUTS: dict[str, Config] = {
     "dp2": pair(),
     "disjoint": pair(vision="{ranks: [0]}", language="{ranks: [1]}"),
+    "disjoint, 1 microbatch": pair("schedule.microbatches=1", vision="{ranks: [0]}", language="{ranks: [1]}"),
+    "disjoint, encoder first, recomputed": pair(
+        "schedule.microbatches=4",
+        "schedule.encoder=first",
+        "modules.language.recompute=full",
+        "modules.vision.recompute=full",
+        "modules.vision.recompute_keeps=[attention]",
+        vision="{ranks: [0]}",
+        language="{ranks: [1]}",
+    ),
+    "dp2 under tp2": pair(language="{ranks: [0, 1], tp: 2}"),
     "tp2": pair(vision="{ranks: [0, 1], tp: 2}", language="{ranks: [0, 1], tp: 2}"),
     "cp2": pair(language="{ranks: [0, 1], cp: 2}"),
     "pp2": pair("schedule.microbatches=4", language="{ranks: [0, 1], pp: 2}"),
     "zero bubble": pair("schedule.microbatches=4", "schedule.kind=zero_bubble", language="{ranks: [0, 1], pp: 2}"),
+    "dp2 under pp2, 8 microbatches": pair(
+        "schedule.microbatches=8", "training.global_batch_samples=16", language="{ranks: [0, 1], pp: 2}"
+    ),
+    "recomputed whole": pair("modules.language.recompute=full", "modules.vision.recompute=full"),
     "recomputed": pair("modules.language.recompute=full", "modules.vision.recompute=[norms, activations]"),
     "frozen encoder": pair("modules.vision.train=none"),
     "frozen decoder": pair("modules.language.train=none"),

@@ -188,7 +188,10 @@ def layer_facts(
 
 
 def _tower_layer(name: str, section: TowerSection, mask: Mask) -> PartFacts:
-    """A layer: attention and MLP, with their norms and scales."""
+    """A layer: attention and MLP, with their norms and scales.
+
+    Backward has nothing else at once: when attention's comes, what the MLP kept is free again.
+    """
     hidden, ffn = section.hidden, section.ffn
     biases = {"q": section.qkv_bias, "k": section.qkv_bias and section.key_bias, "v": section.qkv_bias, "o": True}
     attention = joined(linear(f"attention.{piece}", hidden, hidden, bias) for piece, bias in biases.items())
@@ -207,7 +210,6 @@ def _tower_layer(name: str, section: TowerSection, mask: Mask) -> PartFacts:
         + read_norm_keeps(section.norm, hidden)
         + inner_keeps(section.activation, ffn)
         + _scales_keep(section),
-        working=(Kept(hidden), Kept(hidden, "wide")),
         mixers=(Mixer(section.heads, section.heads, section.head_size),),
         hidden_out=hidden,
     )

@@ -41,6 +41,11 @@ class Share:
     rows_in: int
     rows_out: int
 
+    @property
+    def is_even(self) -> bool:
+        """Whether all documents, or items, have one length and fill the rows."""
+        return len({span.rows_in for span in self.spans}) == 1 and sum(s.rows_in for s in self.spans) == self.rows_in
+
 
 @dataclass(frozen=True, slots=True)
 class ModuleRows:

@@ -10,6 +10,7 @@ from math import ceil
 
 from counterpoint.plan.action import Action, Compute, Direction, Reduce, Step, Transfer, Work
 from counterpoint.plan.graph import Node
+from counterpoint.plan.layout import Layout
 from counterpoint.plan.plan import Plan
 from counterpoint.simulate.sizes import BYTES, NO_ROWS, Held, NodeSizes, Rows, held, node_sizes
 
@@ -88,13 +89,22 @@ def timeline(
 
 @dataclass(slots=True)
 class _Stage:
-    """What a rank has of a stage within a step, by part: bytes that are `gathered`, of `gradients` that are not summed
-    yet, and of sums."""
+    """What a rank has of a stage within a step, by part: bytes that are `gathered`, of `gradients` that FSDP has not
+    summed yet, of its `sums`, and of the gradients of experts that it leaves alone (`whole`); `travelling` are those of
+    the buffer that it sums."""
 
     sizes: NodeSizes
+    layout: Layout
     gathered: list[int]
     gradients: list[int]
     sums: list[int]
+    whole: list[int]
+    travelling: int = 0
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether FSDP's mesh is this rank."""
+        return self.layout.dp * self.layout.cp == 1
 
 
 class _Walk:
@@ -103,7 +113,7 @@ class _Walk:
     def __init__(self, plan: Plan, rank: int, rows: Mapping[str, Sequence[Rows]], program: tuple[Action, ...]) -> None:
         self._plan, self._rows = plan, rows
         self._computed, self._stored, self._reduced = (BYTES[one] for one in (plan.dtype, plan.stored, plan.reduced))
-        self._stages = {node: _stage(node_sizes(plan, node)) for node in plan.nodes_of(rank)}
+        self._stages = {node: _stage(plan, node) for node in plan.nodes_of(rank)}
         self._live, self._reducing = frozenset(program), _reducing(program)
         self._waiting: dict[tuple[Node, int], int] = {}
         self._moving: dict[Transfer, int] = {}
@@ -193,7 +203,7 @@ class _Walk:
                 deferred += part.deferred if is_split else 0
                 waiting -= part.kept
             if not is_split:
-                self._accumulate(stage, unit)
+                self._accumulate(stage, unit, is_last=action in self._reducing)
             if action in self._reducing:
                 self._sum(stage, unit)
             self._release(stage, unit)
@@ -205,7 +215,7 @@ class _Walk:
         stage = self._stages[action.node]
         for number in reversed(range(len(stage.sizes.parts))):
             self._note(self._made(stage, number))
-            self._accumulate(stage, range(number, number + 1))
+            self._accumulate(stage, range(number, number + 1), is_last=False)
         self._activations -= self._waiting.pop((action.node, action.microbatch), 0)
 
     def _reduce(self, stage: _Stage) -> None:
@@ -217,7 +227,8 @@ class _Walk:
         """Afterwards gradients are dropped, and frozen stages are no longer gathered."""
         for stage in self._stages.values():
             self._drop(stage, range(len(stage.gathered)))
-            stage.gradients[:] = stage.sums[:] = [0] * len(stage.sums)
+            stage.gradients[:] = stage.sums[:] = stage.whole[:] = [0] * len(stage.sums)
+            stage.travelling = 0
         self._gradients = 0
 
     def _gather(self, stage: _Stage, unit: range) -> None:
@@ -231,7 +242,7 @@ class _Walk:
         self._gathered += arriving
 
     def _release(self, stage: _Stage, unit: range) -> None:
-        if self._is_resharded(stage):
+        if stage.layout.reshard:
             self._drop(stage, unit)
 
     def _drop(self, stage: _Stage, unit: range) -> None:
@@ -239,44 +250,50 @@ class _Walk:
             self._gathered -= stage.gathered[number]
             stage.gathered[number] = 0
 
-    def _is_resharded(self, stage: _Stage) -> bool:
-        node = next(node for node, own in self._stages.items() if own is stage)
-        return self._plan.layouts[node.module].reshard
-
     def _made(self, stage: _Stage, number: int) -> int:
         """Bytes of a part's gradients as backward makes them."""
         part = stage.sizes.parts[number]
         return ceil(part.elements * part.trained) * self._computed
 
-    def _accumulate(self, stage: _Stage, unit: range) -> None:
-        """Gradients of a unit join those that are not summed yet, in the dtype of reduction; the first ones of experts
-        that FSDP leaves alone stay as they were made."""
-        for number in unit:
-            part, had = stage.sizes.parts[number], stage.gradients[number]
-            whole = self._computed if not had else self._reduced
-            wanted = ceil((part.gathered * self._reduced + part.whole * whole) * part.trained)
-            stage.gradients[number] = max(had, wanted)
-            self._gradients += stage.gradients[number] - had
-        self._note(sum(self._made(stage, number) for number in unit))
-
-    def _sum(self, stage: _Stage, unit: range) -> None:
-        """FSDP copies a unit's gradients into one buffer and sums that over the mesh; only the shards stay."""
-        copied = 0
+    def _accumulate(self, stage: _Stage, unit: range, *, is_last: bool) -> None:
+        """Gradients of a unit join those of earlier microbatches, in the dtype of reduction. The only ones of a step
+        stay as they were made: FSDP sums them next (`is_last`), and leaves the experts' alone.
+        """
         for number in unit:
             part = stage.sizes.parts[number]
-            if not stage.gradients[number] or stage.sums[number]:
-                continue
-            copied += ceil(part.gathered * part.trained) * self._reduced
-            left = part.whole and ceil(part.whole * part.trained) * self._computed
-            shard = ceil((part.shard - part.whole) * part.trained) * self._stored
-            stage.sums[number] = shard + left
-            self._gradients += shard + left
-        self._note(copied)
+            for kept, size, stays in ((stage.gradients, part.gathered, is_last), (stage.whole, part.whole, True)):
+                each = self._computed if stays and not kept[number] else self._reduced
+                wanted = max(kept[number], ceil(size * part.trained) * each)
+                self._gradients += wanted - kept[number]
+                kept[number] = wanted
+        if not is_last and self._computed != self._reduced:
+            # Tensor by tensor, so that few are there in both dtypes at once.
+            self._note(max(self._made(stage, number) for number in unit))
+
+    def _sum(self, stage: _Stage, unit: range) -> None:
+        """FSDP reshards a unit, copies its gradients into a buffer and sums that over the mesh; only the shards stay.
+
+        It keeps the buffer until it needs the next one. On a mesh of one rank the buffer holds the sums.
+        """
+        self._drop(stage, unit)
+        copied = summed = 0
+        for number in unit:
+            part = stage.sizes.parts[number]
+            if stage.gradients[number] and not stage.sums[number]:
+                copied += ceil(part.gathered * part.trained) * self._reduced
+                stage.sums[number] = ceil((part.shard - part.whole) * part.trained) * self._stored
+                summed += stage.sums[number]
+        if not copied:
+            return
+        self._gradients += (summed if stage.is_alone else copied) - stage.travelling
+        self._note(0)
         for number in unit:
             self._gradients -= stage.gradients[number]
             stage.gradients[number] = 0
-        self._note(copied)
-        self._drop(stage, unit)
+        if not stage.is_alone:
+            stage.travelling = copied
+            self._gradients += summed
+            self._note(0)
 
     def _held(self, action: Compute) -> tuple[Held, ...]:
         return held(self._plan, action.node, self._rows_of(action.node.module, action.microbatch))
@@ -322,9 +339,10 @@ class _Walk:
         return size
 
 
-def _stage(sizes: NodeSizes) -> _Stage:
-    gathered, gradients, sums = ([0] * len(sizes.parts) for _kind in range(3))
-    return _Stage(sizes, gathered, gradients, sums)
+def _stage(plan: Plan, node: Node) -> _Stage:
+    sizes = node_sizes(plan, node)
+    gathered, gradients, sums, whole = ([0] * len(sizes.parts) for _kind in range(4))
+    return _Stage(sizes, plan.layouts[node.module], gathered, gradients, sums, whole)
 
 
 def _reducing(program: tuple[Action, ...]) -> frozenset[Action]:

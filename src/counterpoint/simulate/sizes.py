@@ -23,18 +23,22 @@ SCORES_AT_ONCE = 2**28
 """Scores of words that the loss computes at once."""
 
 MOST_RANKS_OF_ALL_ROWS = 2
-"""Highest ep with which every row goes to all ranks, so that nobody waits for sizes and buffers are the largest."""
+"""Highest ep with which every row goes to all ranks if these have as many, so that nobody waits for sizes and buffers
+are the largest."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
     """Of a module's microbatch the rows that enter and leave its most loaded lane, and those with a label, if it reads
-    documents; `all_out` leave all lanes."""
+    documents; `all_out` leave all lanes. `is_even` says that it reads documents, as many rows of them in all lanes,
+    `is_packed` that documents or items of different lengths share the rows of a lane."""
 
     enter: int
     leave: int
     all_out: int
     labelled: int
+    is_even: bool = False
+    is_packed: bool = False
 
 
 NO_ROWS = Rows(0, 0, 0, 0)
@@ -49,8 +53,10 @@ def lane_rows(plan: Plan, batch: BatchPlan) -> dict[str, tuple[Rows, ...]]:
                 max((share.rows_out for share in lanes), default=0),
                 sum(share.rows_out for share in lanes),
                 max((_labelled(batch, share) for share in lanes), default=0) if module == plan.sink else 0,
+                module == plan.sink and batch.has_even_lanes(microbatch),
+                any(share.spans and not share.is_even for share in lanes),
             )
-            for lanes in batch.shares[module]
+            for microbatch, lanes in enumerate(batch.shares[module])
         )
         for module in plan.layouts
     }
@@ -170,20 +176,24 @@ def _held(plan: Plan, module: str, number: int, rows: Rows) -> Held:
     # Where tp cuts rows, all are kept up to the head.
     entering = rows.labelled if part.labelled and (part.scores or layout.tp == 1) else rows.enter
     own = ceil(entering / layout.lane_size)
-    factors = _factors(plan, layout)
+    factors = _factors(plan, layout, is_even=rows.is_even)
 
     def count(tensors: tuple[Kept, ...]) -> int:
         return ceil(sum(one.elements * one.bytes_each(computed) * factors[one.cut] for one in tensors) * own)
 
     trains_weights = module not in plan.trained or plan.trained[module][number].is_trained
     every, kept = plan.kept_while_running(module, part.name), plan.kept(module, part.name)
+    if rows.is_packed and plan.path != "plain":
+        every += part.kept_packed
+        kept += () if plan.is_recomputed(module, part.name) else part.kept_packed
     if not trains_weights:
         every, kept = (tuple(one for one in some if not one.is_read or one.of == ATTENTION) for some in (every, kept))
     read = count(tuple(one for one in every if one.is_read)) if trains_weights else 0
     stream = ceil(own * facts.hidden * computed * factors["rows"])
     products, all_products = _product_bytes(part, own, computed)
     matrix = ceil(part.kept_matrix / layout.tp) * max(computed, BYTES["float32"])
-    forward, backward = stream + products, 2 * stream + products + count(part.working)
+    # Forward ends with what a part adds to its rows, and their sum. The gradient of that is one of a product's outputs.
+    forward, backward = 2 * stream, max(2 * stream, products) + count(part.working)
     if part.scores:
         forward, backward = _of_scores(plan, part, ceil(part.scores / layout.tp), ceil(entering / layout.cp), matrix)
     is_away = plan.is_offloaded(module, part.name)
@@ -197,11 +207,12 @@ def _held(plan: Plan, module: str, number: int, rows: Rows) -> Held:
     )
 
 
-def _factors(plan: Plan, layout: Layout) -> dict[Cut, float]:
+def _factors(plan: Plan, layout: Layout, *, is_even: bool) -> dict[Cut, float]:
     """By how much tensors of each cut are larger than a rank's equal share of a lane's rows."""
     rows = 1 if layout.sequence_parallel else layout.tp
-    # On a GPU the buffers of experts have room for every choice of all rows that could come.
-    padded = layout.ep if plan.path != "plain" and layout.ep <= MOST_RANKS_OF_ALL_ROWS else 1
+    # Where a GPU does not wait for sizes, buffers of experts have room for every choice of all rows that could come.
+    is_padded = is_even and plan.path != "plain" and layout.ep <= MOST_RANKS_OF_ALL_ROWS
+    padded = layout.ep if is_padded else 1
     return {
         "columns": 1, "rows": rows, "gathered": layout.tp, "choices": layout.etp * padded, "inner": padded,
     }  # fmt: skip

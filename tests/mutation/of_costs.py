@@ -5,6 +5,7 @@ from tests.mutation.mutant import Mutant
 
 _HARDWARE, _FILE, _FILL = (f"tests/unit/costs/test_{name}.py" for name in ("hardware", "file", "fill"))
 _PARTS, _WATCH, _EXCHANGES = (f"tests/unit/calibrate/test_{name}.py" for name in ("parts", "stopwatch", "exchanges"))
+_HOSTS = "tests/unit/costs/test_host.py"
 _CLI = "tests/unit/cli/test_calibrate.py"
 
 COSTS = [
@@ -19,6 +20,9 @@ COSTS = [
     Mutant("costs.hardware:Hardware.collective", '2 if kind == "all_reduce" else 1', "1", (_HARDWARE,)),
     Mutant("costs.hardware:Hardware.collective", "sent * (here - 1) / here", "sent", (_HARDWARE,)),
     Mutant("costs.hardware:Hardware._across", '(1 if kind == "all_to_all" else here)', "here", (_HARDWARE,)),
+    Mutant("costs.hardware:Hardware.host_seconds", 'of_gpu if self.device == "cuda" else 1', "of_gpu", (_HOSTS,)),
+    Mutant("costs.host:Host.beside_kernels", "if each is None", "if each", (_HOSTS,)),
+    Mutant("costs.fill:filled", '_joined("host", measured.host.measured()', '_joined("host", {}', (_FILL,)),
     Mutant("costs.file:parse", "len(content) > MOST_BYTES", "len(content) > 2 * MOST_BYTES", (_FILE,)),
     Mutant("costs.file:_read_table", "low >= high", "low > high", (_FILE,)),
     Mutant("costs.file:_Place.whole", "isinstance(self.value, bool) or ", "", (_FILE,)),

@@ -11,6 +11,7 @@ from typing import final
 
 from counterpoint.check.events import Exchange, Post
 from counterpoint.costs.hardware import Hardware
+from counterpoint.costs.host import HostWork
 from counterpoint.plan.action import Action, Compute, Reduce, Step, Work
 from counterpoint.plan.batch import BatchPlan, Share
 from counterpoint.plan.graph import Node
@@ -42,19 +43,20 @@ class Execution:
 @dataclass(frozen=True, slots=True)
 class Price:
     """What a compute takes on a rank: its parts' work, exchanges inside it that nothing hides, gathers that nothing
-    hides, the host's launches where they delay it, and the seconds of sums that are left after its end."""
+    hides, the host's share where it delays it, the seconds of sums that are left after its end, and what a host does
+    for it."""
 
     work: float
     exchange: float
     gather: float
-    launch: float
+    host: float
     sums: float
-    kernels: int
+    host_work: HostWork
 
     @property
     def seconds(self) -> float:
         """From its begin to its end."""
-        return self.work + self.exchange + self.gather + self.launch
+        return self.work + self.exchange + self.gather + self.host
 
 
 @final
@@ -128,40 +130,38 @@ class Prices:
 
     def launches(self, rank: int) -> float:
         """Seconds in which a rank's host launches a step, which a device may run behind."""
-        kernels = sum(
-            self.price(rank, action).kernels for action in self._cast.programs[rank] if isinstance(action, Compute)
-        )
-        others = sum(not isinstance(action, Compute) for action in self._cast.programs[rank])
-        launches = _LAUNCHES_IF_COMPILED if self._plan.path == "compiled" else _LAUNCHES_IF_NOT
-        return (kernels + others * _KERNELS_OF_TRANSFER) * launches * self._hardware.launch_seconds
+        program = self._cast.programs[rank]
+        computes = (self.price(rank, action).host_work for action in program if isinstance(action, Compute))
+        others = sum(not isinstance(action, Compute) for action in program)
+        return self._host(sum(computes, HostWork(transfers=others)))
+
+    def _host(self, work: HostWork) -> float:
+        return self._hardware.host_seconds(work, is_compiled=self._plan.path == "compiled")
 
     def _price(self, rank: int, action: Compute, lane: int, gathers: bool) -> Price:
-        node, hardware = action.node, self._hardware
+        node = action.node
         parts = [self._part(rank, node, place, self._load(action, lane)) for place in self._places(node)]
         passes = [action.work.of(*part) for part in parts]
-        on_cpu = hardware.device == "cpu"
-        launch = sum(one.kernels for one in passes) * hardware.launch_seconds if on_cpu else 0.0
         seconds = [max(one.compute + one.exchange, one.copy) for one in passes]
         exchange = sum(one.exchange for one in passes)
-        kernels = sum(one.kernels for one in passes) + self._again(node)
+        work = HostWork(kernels=sum(one.kernels for one in passes), recomputed=self._recomputed(node))
         groups = () if action.work is Work.WEIGHT else self._groups[node]
-        if not groups:
-            return Price(sum(seconds) - exchange, exchange, 0.0, launch, 0.0, kernels)
-        is_backward = action.work is not Work.FORWARD
-        reduces = action in self._reducing
-        found = self._shard(rank, node, groups, by_group(groups, seconds), gathers, is_backward, reduces)
-        copies = self._copies(rank, node, groups, gathers, reduces)
-        copies += self._adds(groups) if is_backward and not reduces else 0.0
-        kernels += len(groups) * (_KERNELS_OF_HOOKS + _KERNELS_OF_GATHER * gathers + _KERNELS_OF_SUM * reduces)
-        if on_cpu:
-            launch = kernels * hardware.launch_seconds
-        return Price(found.computes - exchange + copies, exchange, found.gathers, launch, found.sums, kernels)
+        computes, copies, waits, sums = sum(seconds), 0.0, 0.0, 0.0
+        if groups:
+            is_backward = action.work is not Work.FORWARD
+            reduces = action in self._reducing
+            found = self._shard(rank, node, groups, by_group(groups, seconds), gathers, is_backward, reduces)
+            computes, waits, sums = found.computes, found.gathers, found.sums
+            copies = self._copies(rank, node, groups, gathers, reduces)
+            copies += self._adds(groups) if is_backward and not reduces else 0.0
+            work += HostWork(groups=len(groups), gathers=gathers * len(groups), sums=reduces * len(groups))
+        host = self._host(work) if self._hardware.device == "cpu" else 0.0
+        return Price(computes - exchange + copies, exchange, waits, host, sums, work)
 
-    def _again(self, node: Node) -> int:
-        """Kernels that stand for what recomputation costs the host in a pass."""
+    def _recomputed(self, node: Node) -> int:
+        """Layers of a stage that are recomputed."""
         plan, parts = self._plan, self._plan.facts[node.module].parts
-        recomputed = sum(plan.is_recomputed(node.module, parts[place].name) for place in self._places(node))
-        return recomputed * _KERNELS_OF_RECOMPUTATION
+        return sum(plan.is_recomputed(node.module, parts[place].name) for place in self._places(node))
 
     def _shard(
         self, rank: int, node: Node, groups: tuple[ShardedGroup, ...], seconds: list[float], gathers: bool,
@@ -368,19 +368,6 @@ _NORM_PASSES = 4
 
 _SCALAR_BYTES = 256
 """Loss, norms and flags that all ranks sum at the end of a step."""
-
-_LAUNCHES_IF_COMPILED, _LAUNCHES_IF_NOT = 6, 2
-"""What a host does for a kernel of a layer, modules and autograd included, in launches of one small kernel. Layers that
-are compiled have fewer kernels and guards around them: 70 us a kernel where a launch takes 12 us, on the hosts of two
-H200; for others the share is assumed."""
-
-_KERNELS_OF_HOOKS, _KERNELS_OF_GATHER, _KERNELS_OF_SUM, _KERNELS_OF_TRANSFER = 4, 9, 9, 10
-"""What the host does for a group of parameters in each pass, to gather it, to sum its gradients, and for a transfer, in
-kernels: a group that is gathered in every pass takes 0.8 to 1.0 ms there."""
-
-_KERNELS_OF_RECOMPUTATION = 18
-"""What the host does in each pass for a layer that is recomputed, beside its kernels: contexts and hooks of saved
-tensors, 1.3 ms there."""
 
 
 def _is_even(share: Share) -> bool:

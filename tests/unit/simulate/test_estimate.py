@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from counterpoint import costs
 from counterpoint.costs.hardware import Hardware
+from counterpoint.costs.host import Host
 from counterpoint.errors import ProofError
 from counterpoint.plan.action import Action, Compute, Direction, Reduce, Step, Transfer, Work
 from counterpoint.plan.batch import BatchPlan, ModuleRows
@@ -29,6 +30,7 @@ from tests.unit.plan.strategies import LANGUAGE, plan_of, random_packs, uniform_
 from tests.unit.report.pages import example, sized_plans
 
 H200 = costs.load("H200")
+ON_CPU = replace(H200, device="cpu")
 
 
 def test_a_step_takes_at_least_what_its_flops_take_at_the_peak() -> None:
@@ -70,6 +72,43 @@ def test_slow_hosts_bound_a_step() -> None:
     found = play(plan, slow, batch, Execution())
     assert found.seconds == found.launching > 100.0
     assert all(one.seconds == pytest.approx(found.seconds) for one in found.breakdowns.values())
+
+
+def test_a_host_that_was_measured_launches_as_fast_as_it_was() -> None:
+    plan, batch = example("hybrid_3b", "training.compile=true")
+    before = play(plan, H200, batch, Execution()).launching
+    kernel = 6 * H200.launch_seconds
+    as_before = Host(
+        compiled_kernel=kernel, group=4 * kernel, gather=9 * kernel, sum=9 * kernel, recomputed=18 * kernel
+    )
+    assert play(plan, replace(H200, host=as_before), batch, Execution()).launching == pytest.approx(before)
+    slow = replace(H200, host=replace(as_before, sum=1.0))
+    found = play(plan, slow, batch, Execution())
+    assert found.seconds == found.launching > 1.0
+
+
+def test_on_a_cpu_the_host_is_part_of_each_compute() -> None:
+    plan, batch = example("pair_1b", "training.compile=false")
+    host = Host(plain_kernel=1e-3, group=2e-3, gather=3e-3, sum=4e-3)
+    free, slow = (prices_of(plan, batch, replace(ON_CPU, host=one)) for one in (Host(plain_kernel=1e-12), host))
+    computes = [action for action in plan.schedule.programs[2] if isinstance(action, Compute)]
+    for action in computes:
+        work = slow.price(2, action).host_work
+        assert work.kernels > 100
+        assert work.groups > 0
+        seconds = work.kernels * 1e-3 + work.groups * 2e-3 + work.gathers * 3e-3 + work.sums * 4e-3
+        assert slow.price(2, action).host == pytest.approx(seconds)
+    total = sum(slow.cost(2, action) - free.cost(2, action) for action in computes)
+    assert total == pytest.approx(sum(slow.price(2, action).host for action in computes), rel=0.01)
+    gathered, summed = (
+        sum(getattr(slow.price(2, a).host_work, kind) for a in computes) for kind in ("gathers", "sums")
+    )
+    assert gathered == summed == slow.price(2, computes[0]).host_work.groups
+
+
+def prices_of(plan: Plan, batch: BatchPlan, hardware: Hardware) -> Prices:
+    programs = plan.of_step(plan.schedule, batch, batch).programs
+    return Prices(plan, hardware, batch, Cast(plan, programs, batch), Execution())
 
 
 @given(sized_plans(), st.integers(0, 2**16))

@@ -235,7 +235,9 @@ class Prices:
         plan, layout = self._plan, self._plan.layouts[node.module]
         overlaps = self._execution.overlaps_products and self._hardware.device == "cuda"
         setting = setting_of(plan, node, work.facts.name, layout, self._value_bytes, overlaps_products=overlaps)
-        setting = replace(setting, is_whole=_is_whole(share, layout.cp), is_even=_is_even(share))
+        # Documents are traded wherever they lie; only a module that reads items knows which are whole on a rank.
+        is_whole = layout.cp == 1 or (node.module != plan.sink and _is_whole(share, layout.cp))
+        setting = replace(setting, is_whole=is_whole, is_even=_is_even(share))
         load = plan.facts[node.module].load(span.rows_in for span in share.spans)
         return part_operations(work, load, rows, setting)
 

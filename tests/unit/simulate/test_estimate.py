@@ -111,6 +111,19 @@ def prices_of(plan: Plan, batch: BatchPlan, hardware: Hardware) -> Prices:
     return Prices(plan, hardware, batch, Cast(plan, programs, batch), Execution())
 
 
+def test_documents_are_traded_over_cp_and_whole_items_are_not() -> None:
+    """Only a module that reads items knows which of them are whole on a rank."""
+    plan, _batch = example(
+        "pair_1b", "modules.language.layout.tp=1", *(f"modules.{one}.layout.cp=2" for one in ("language", "vision"))
+    )
+    batch = plan.batch(0, uniform_packs(32, tokens=2048, rows=256))
+    assert all(span.rows_in * 2 <= share.rows_in for share in batch.shares[plan.sink][0] for span in share.spans)
+    prices = prices_of(plan, batch, H200)
+    for rank, exchanges in ((0, False), (2, True)):
+        computes = [action for action in plan.schedule.programs[rank] if isinstance(action, Compute)]
+        assert [prices.price(rank, action).exchange > 0 for action in computes] == [exchanges] * len(computes)
+
+
 @given(sized_plans(), st.integers(0, 2**16))
 @settings(deadline=None, max_examples=40)
 def test_a_step_is_as_long_as_its_busiest_rank_and_its_critical_path(plan: Plan, seed: int) -> None:

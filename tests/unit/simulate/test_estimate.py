@@ -9,11 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from counterpoint import costs
+from counterpoint.check.machine import Interval
 from counterpoint.costs.hardware import Hardware
 from counterpoint.costs.host import Host
 from counterpoint.errors import ProofError
 from counterpoint.plan.action import Action, Compute, Direction, Reduce, Step, Transfer, Work
 from counterpoint.plan.batch import BatchPlan, ModuleRows
+from counterpoint.plan.graph import Node
 from counterpoint.plan.placement import place
 from counterpoint.plan.plan import Plan
 from counterpoint.plan.schedule import distribute
@@ -21,7 +23,7 @@ from counterpoint.plan.work import model_flops
 from counterpoint.simulate import cast
 from counterpoint.simulate.cast import Cast
 from counterpoint.simulate.clock import simulate_programs
-from counterpoint.simulate.estimate import estimate, play
+from counterpoint.simulate.estimate import _scale, estimate, play
 from counterpoint.simulate.played import StepTimeline, draw
 from counterpoint.simulate.prices import Execution, Prices
 from tests.asked import asked
@@ -122,6 +124,30 @@ def test_documents_are_traded_over_cp_and_whole_items_are_not() -> None:
     for rank, exchanges in ((0, False), (2, True)):
         computes = [action for action in plan.schedule.programs[rank] if isinstance(action, Compute)]
         assert [prices.price(rank, action).exchange > 0 for action in computes] == [exchanges] * len(computes)
+
+
+FIRST = Compute(Work.FORWARD, Node("a", 0), 0)
+
+
+@pytest.mark.parametrize(
+    ("alone", "others", "scale"),
+    [
+        (0.5, [], 0.5),
+        (0.5, [(0, 8)], 0.5),
+        (0.5, [(0, 8), (0, 8)], 0.75),
+        (0.5, [(0, 8), (0, 8), (0, 8)], 1.0),
+        (0.8, [(0, 8), (0, 8)], 0.8),
+        # Half of its time beside three others, half beside one: the other half is done twice as fast.
+        (0.5, [(-3, 12), (0, 4), (0, 4)], 8 / (4 / 1.0 + 4 / 0.5)),
+        (0.5, [(8, 9), (-2, 0)], 0.5),
+    ],
+)
+def test_ranks_share_processors_once_there_are_more_of_them(
+    alone: float, others: list[tuple[float, float]], scale: float
+) -> None:
+    hardware = replace(ON_CPU, alone=alone, ranks_per_node=4)
+    rows = [(Interval(FIRST, begin, end),) for begin, end in others]
+    assert _scale(Interval(FIRST, 0.0, 8.0), rows, hardware) == pytest.approx(scale)
 
 
 @given(sized_plans(), st.integers(0, 2**16))

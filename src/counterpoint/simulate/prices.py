@@ -4,7 +4,7 @@ A compute costs what its parts do, and what of its gathers and sums nothing hide
 both ends have posted it, while ranks go on. The update of one step is what the next one begins with.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import final
@@ -108,7 +108,7 @@ class Prices:
 
     def update(self, rank: int) -> float:
         """Seconds of the optimizer's update of a rank's shards."""
-        return self._hardware.update(self._trained_shard(rank))
+        return self._of_shards(rank, self._hardware.update)
 
     def price(self, rank: int, action: Compute) -> Price:
         """The price of a compute on a rank."""
@@ -356,7 +356,19 @@ class Prices:
 
     def _norm(self, rank: int) -> float:
         """The norm of a rank's gradients."""
-        return self._hardware.elementwise(_NORM_PASSES * self._trained_shard(rank) * self._stored_bytes)
+        each = _NORM_PASSES * self._stored_bytes
+        return self._of_shards(rank, lambda size: self._hardware.elementwise(each * size))
+
+    def _of_shards(self, rank: int, seconds: Callable[[int], float]) -> float:
+        """What is done with a rank's trained shards, given its seconds by parameters: on a GPU with all of them at
+        once, on a CPU with one tensor after another."""
+        trained = self._trained_shard(rank)
+        if self._hardware.device == "cuda" or not trained:
+            return seconds(trained)
+        places = ((node.module, place) for node in self._plan.nodes_of(rank) for place in self._places(node))
+        works = [self._works[module][place] for module, place in places]
+        count = max(1, sum(len(work.facts.tensors) for work in works if work.weights))
+        return count * seconds(trained // count)
 
 
 _AXES = ("dp_shard", "dp_replicate", "cp", "tp", "ep", "edp")

@@ -113,6 +113,17 @@ def prices_of(plan: Plan, batch: BatchPlan, hardware: Hardware) -> Prices:
     return Prices(plan, hardware, batch, Cast(plan, programs, batch), Execution())
 
 
+def test_a_cpu_updates_one_tensor_after_another() -> None:
+    plan, batch = example("pair_1b")
+    gpu, cpu = (prices_of(plan, batch, one).update(2) for one in (H200, ON_CPU))
+    tensors = sum(len(part.tensors) for part in plan.facts[plan.sink].parts)
+    assert cpu > gpu
+    table = ON_CPU.updates
+    assert table is not None, "measured"
+    slower = replace(ON_CPU, updates=replace(table, seconds=tuple(s and s + 1.0 for s in table.seconds)))
+    assert prices_of(plan, batch, slower).update(2) == pytest.approx(cpu + tensors, rel=1e-4)
+
+
 def test_documents_are_traded_over_cp_and_whole_items_are_not() -> None:
     """Only a module that reads items knows which of them are whole on a rank."""
     plan, _batch = example(

@@ -106,7 +106,7 @@ _CPU_DTYPES = ("float32", "float64", "bfloat16")
 _QUICK_DTYPES = ("float32", "float64")
 
 _CPU = Sizes(
-    window_seconds=0.06,
+    window_seconds=0.1,
     smallest=(8, 32, 128, 256),
     sides={"float32": (16, 64, 256, 768), "float64": (16, 64, 256, 768), "bfloat16": (16, 64, 256)},
     grouped=dict.fromkeys(_CPU_DTYPES, GroupSizes(groups=4, rows=(8, 64, 256), sides=(32, 128))),

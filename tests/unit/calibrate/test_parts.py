@@ -38,6 +38,9 @@ class Runs:
             call()
         return Timing(self._seconds, 0.0123)
 
+    def host(self, make: Callable[[], Call]) -> float:
+        return self.time(make).seconds
+
     def time_together(self, _call: Call) -> Timing:
         return Timing(self._seconds, 0.0123)
 

@@ -137,7 +137,7 @@ def test_documents_are_traded_over_cp_and_whole_items_are_not() -> None:
         assert [prices.price(rank, action).exchange > 0 for action in computes] == [exchanges] * len(computes)
 
 
-FIRST = Compute(Work.FORWARD, Node("a", 0), 0)
+FIRST = Compute(Node("a", 0), Work.FORWARD, 0)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from tests.mutation.mutant import Mutant
 
 _HARDWARE, _FILE, _FILL = (f"tests/unit/costs/test_{name}.py" for name in ("hardware", "file", "fill"))
 _PARTS, _WATCH, _EXCHANGES = (f"tests/unit/calibrate/test_{name}.py" for name in ("parts", "stopwatch", "exchanges"))
-_HOSTS = "tests/unit/costs/test_host.py"
+_HOSTS, _HOST = "tests/unit/costs/test_host.py", "tests/unit/calibrate/test_host.py"
 _CLI = "tests/unit/cli/test_calibrate.py"
 
 COSTS = [
@@ -34,6 +34,10 @@ COSTS = [
     Mutant("calibrate.stopwatch:_batch", "lasted < least", "calls < 100", (_WATCH,)),
     Mutant("calibrate.stopwatch:Stopwatch.host", "self._by_host if self._has_gpu else self._on_cpu", "self._on_gpu if self._has_gpu else self._on_cpu", (_WATCH,)),
     Mutant("calibrate.stopwatch:in_turn", "kept[number] = calls[number]()", "kept[0] = calls[number]()", (_WATCH,)),
+    Mutant("calibrate.host:HostLayers.sum", "both - self.gather()", "both", (_HOST,)),
+    Mutant("calibrate.host:HostLayers._beside_tables", "seconds - found.compute", "seconds", (_HOST,)),
+    Mutant("calibrate.host:HostLayers.recomputed", "- kernels", "", (_HOST,)),
+    Mutant("calibrate.parts:layer_layout", 'device.type == "cpu" or ', "", (_PARTS,)),
     Mutant("calibrate.exchanges:Ranks.teams", "node + self.per_node - count + 1", "node + self.per_node", (_EXCHANGES,)),
     Mutant("calibrate.computes:products", "timing.seconds / 3", "timing.seconds", (_PARTS,)),
     Mutant("calibrate.parts:Findings.take", "self._missing[name] = str(error)", "pass", (_PARTS,)),

@@ -1,6 +1,7 @@
 """What is measured, on sizes that this processor has, and how it becomes a file even where kernels are missing."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast, get_args
 
@@ -15,7 +16,7 @@ from counterpoint.calibrate.stopwatch import Call, Stopwatch, Timing
 from counterpoint.calibrate.words import lines_of
 from counterpoint.costs.file import MOST_BYTES, parse, text_of
 from counterpoint.costs.hardware import COLLECTIVES, Hardware
-from counterpoint.costs.host import FIGURES
+from counterpoint.costs.host import FIGURES, Host
 from counterpoint.execute.groups import Groups, dry_world, make_groups
 from counterpoint.layers.attention import sublayer
 
@@ -86,6 +87,13 @@ def test_all_is_measured_by_one_rank_but_what_needs_more(measured: Hardware) -> 
     assert measured.missing["transfers"] == "one rank on each node"
     assert {*measured.products} == {*measured.grouped} == {*measured.attentions} == {*measured.scans}
     assert parse(text_of(measured).encode(), "mine").products.keys() == {"float32", "float64"}
+
+
+def test_a_hosts_figures_are_told(measured: Hardware) -> None:
+    told = [
+        line for line in lines_of(replace(measured, host=Host(plain_kernel=7e-5, group=1.5e-3))) if "host, " in line
+    ]
+    assert told == ["host, plain kernel: 70 us", "host, group: 1.5e+03 us"]
 
 
 def test_layers_run_in_all_ways_but_those_that_take_long(measured: Hardware) -> None:

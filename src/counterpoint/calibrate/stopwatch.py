@@ -91,10 +91,6 @@ class Stopwatch:
         """The sum of all ranks' numbers."""
         return self._agreed([number], dist.ReduceOp.SUM)[0]
 
-    def mean(self, number: float) -> float:
-        """The mean of all ranks' numbers."""
-        return self.total(number) / self._size
-
     @property
     def _has_gpu(self) -> bool:
         return self.device.type == "cuda"

@@ -51,8 +51,6 @@ class Runs:
     def total(self, number: float) -> float:
         return number
 
-    mean = total
-
 
 def _measured(
     sizes: Sizes, device: torch.device = CPU, ranks: Ranks = ALONE, groups: Groups = NO_GROUPS

@@ -113,6 +113,16 @@ def prices_of(plan: Plan, batch: BatchPlan, hardware: Hardware) -> Prices:
     return Prices(plan, hardware, batch, Cast(plan, programs, batch), Execution())
 
 
+def test_a_step_begins_with_the_update_of_the_one_before() -> None:
+    plan, batch = example("pair_1b")
+    table = H200.updates
+    assert table is not None, "measured"
+    slower = replace(H200, updates=replace(table, seconds=tuple(s and s + 1.0 for s in table.seconds)))
+    before, after = (play(plan, one, batch, Execution()) for one in (H200, slower))
+    assert min(after.updated.values()) > 1.0
+    assert after.seconds > before.seconds + 1.0
+
+
 def test_a_cpu_updates_one_tensor_after_another() -> None:
     plan, batch = example("pair_1b")
     gpu, cpu = (prices_of(plan, batch, one).update(2) for one in (H200, ON_CPU))

@@ -32,7 +32,7 @@ COSTS = [
     Mutant("calibrate.stopwatch:Stopwatch._batch_on_gpu", "elapsed / 1000 / calls", "elapsed / 1000 / (calls + 1)", (_WATCH,)),
     Mutant("calibrate.stopwatch:Stopwatch._batch_seconds", "max(self._window / _BATCHES, _SLICES_SECONDS)", "self._window / _BATCHES", (_WATCH,)),
     Mutant("calibrate.stopwatch:_batch", "lasted < least", "calls < 100", (_WATCH,)),
-    Mutant("calibrate.stopwatch:Stopwatch.host", "self._by_host if self._has_gpu else self._on_cpu", "self._on_gpu if self._has_gpu else self._on_cpu", (_WATCH,)),
+    Mutant("calibrate.stopwatch:Stopwatch.host", "self._by_host if self._has_gpu", "self._on_gpu if self._has_gpu", (_WATCH,)),
     Mutant("calibrate.stopwatch:in_turn", "kept[number] = calls[number]()", "kept[0] = calls[number]()", (_WATCH,)),
     Mutant("calibrate.host:HostLayers.sum", "both - self.gather()", "both", (_HOST,)),
     Mutant("calibrate.host:HostLayers._beside_tables", "seconds - found.compute", "seconds", (_HOST,)),

@@ -3,6 +3,7 @@
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple, final
 
 import torch
@@ -21,9 +22,11 @@ _SLICES_SECONDS = 0.02
 """Shortest batch on a CPU, whatever a call takes: ranks that share a core have it for a few milliseconds each, and only
 over several of these does a call take what it costs with all ranks at work."""
 
-_TOGETHER, _GROWTH = 3, 16
-"""A batch of calls in which ranks wait for each other lasts so many times longer; the number of its calls is found by
-growing it at most so much at once."""
+_LONGER = 3
+"""Batches last so many times longer if their calls wait for other ranks, or if only differences of them are figures."""
+
+_GROWTH = 16
+"""Most growth at once of the number of calls that ranks make together."""
 
 _MOST_CALLS = 100
 """Most calls of a batch on a GPU: its queue holds about a thousand kernels, and a call starts up to ten."""
@@ -73,7 +76,7 @@ class Stopwatch:
 
     def host(self, make: Callable[[], Call]) -> float:
         """The host's seconds of what `make` returns, whatever a GPU still has to do of it; otherwise like `time`."""
-        return self._mean(make, self._by_host if self._has_gpu else self._on_cpu).seconds
+        return self._mean(make, self._by_host if self._has_gpu else partial(self._on_cpu, times=_LONGER)).seconds
 
     def time_together(self, call: Call) -> Timing:
         """The slowest rank's time of a call in which all ranks take part."""
@@ -123,16 +126,16 @@ class Stopwatch:
     def _slowest(self, seconds: float) -> float:
         return self._agreed([seconds], dist.ReduceOp.MAX)[0]
 
-    def _on_cpu(self, call: Call) -> Timing:
+    def _on_cpu(self, call: Call, times: int = 1) -> Timing:
         """Batches that last so long, rather than of so many calls: all ranks are at work until about the same time."""
         call()
-        least, batches = self._batch_seconds, self._batches(_lasting(call, 1))
+        least, batches = times * self._batch_seconds, self._batches(_lasting(call, 1))
         return _timing([_batch(call, least) for _number in range(batches)])
 
     def _together(self, call: Call) -> Timing:
         """Batches of as many calls on all ranks."""
         call()
-        least, calls = _TOGETHER * self._batch_seconds, 1
+        least, calls = _LONGER * self._batch_seconds, 1
         while (lasted := self._slowest(_lasting(call, calls))) < least:
             calls = max(calls + 1, int(calls * min(_GROWTH, least / max(lasted, 1e-7))))
         batches = self._batches(lasted / calls)

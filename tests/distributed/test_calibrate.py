@@ -31,6 +31,7 @@ def _is_whole(hardware: Hardware, ranks: int) -> bool:
         assert hardware.scan(64, 2, 8, 8, dtype, False) > 0
         assert hardware.grouped_product(2, 64, 32, 32, dtype) > 0
     assert hardware.transfer(2**16) > 0
+    assert {*hardware.host.measured()} == {"plain_kernel", "recomputed", "group", "gather", "sum"}
     return hardware.collective("all_reduce", 2**16, ranks) > 0
 
 

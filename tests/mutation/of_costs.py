@@ -5,6 +5,7 @@ from tests.mutation.mutant import Mutant
 
 _HARDWARE, _FILE, _FILL = (f"tests/unit/costs/test_{name}.py" for name in ("hardware", "file", "fill"))
 _PARTS, _WATCH, _EXCHANGES = (f"tests/unit/calibrate/test_{name}.py" for name in ("parts", "stopwatch", "exchanges"))
+_HOSTS, _HOST = "tests/unit/costs/test_host.py", "tests/unit/calibrate/test_host.py"
 _CLI = "tests/unit/cli/test_calibrate.py"
 
 COSTS = [
@@ -19,13 +20,24 @@ COSTS = [
     Mutant("costs.hardware:Hardware.collective", '2 if kind == "all_reduce" else 1', "1", (_HARDWARE,)),
     Mutant("costs.hardware:Hardware.collective", "sent * (here - 1) / here", "sent", (_HARDWARE,)),
     Mutant("costs.hardware:Hardware._across", '(1 if kind == "all_to_all" else here)', "here", (_HARDWARE,)),
+    Mutant("costs.hardware:Hardware.host_seconds", 'of_gpu if self.device == "cuda" else 1', "of_gpu", (_HOSTS,)),
+    Mutant("costs.host:Host.beside_kernels", "if each is None", "if each", (_HOSTS,)),
+    Mutant("costs.fill:filled", '_joined("host", measured.host.measured()', '_joined("host", {}', (_FILL,)),
     Mutant("costs.file:parse", "len(content) > MOST_BYTES", "len(content) > 2 * MOST_BYTES", (_FILE,)),
     Mutant("costs.file:_read_table", "low >= high", "low > high", (_FILE,)),
     Mutant("costs.file:_Place.whole", "isinstance(self.value, bool) or ", "", (_FILE,)),
     Mutant("costs.fill:_peaks", "if peak >= peaks[dtype]", "if True", (_FILL,)),
     Mutant("costs.fill:_collectives", "if count > max(tables)", "", (_FILL,)),
-    Mutant("calibrate.stopwatch:Stopwatch.time", "if failures:", "if reason:", (_WATCH,)),
+    Mutant("calibrate.stopwatch:Stopwatch._mean", "if failures:", "if reason:", (_WATCH,)),
     Mutant("calibrate.stopwatch:Stopwatch._batch_on_gpu", "elapsed / 1000 / calls", "elapsed / 1000 / (calls + 1)", (_WATCH,)),
+    Mutant("calibrate.stopwatch:Stopwatch._batch_seconds", "max(self._window / _BATCHES, _SLICES_SECONDS)", "self._window / _BATCHES", (_WATCH,)),
+    Mutant("calibrate.stopwatch:_batch", "lasted < least", "calls < 100", (_WATCH,)),
+    Mutant("calibrate.stopwatch:Stopwatch.host", "self._by_host if self._has_gpu", "self._on_gpu if self._has_gpu", (_WATCH,)),
+    Mutant("calibrate.stopwatch:in_turn", "kept[number] = calls[number]()", "kept[0] = calls[number]()", (_WATCH,)),
+    Mutant("calibrate.host:HostLayers.sum", "both - self.gather()", "both", (_HOST,)),
+    Mutant("calibrate.host:HostLayers._beside_tables", "seconds - found.compute", "seconds", (_HOST,)),
+    Mutant("calibrate.host:HostLayers.recomputed", "- kernels", "", (_HOST,)),
+    Mutant("calibrate.parts:layer_layout", 'device.type == "cpu" or ', "", (_PARTS,)),
     Mutant("calibrate.exchanges:Ranks.teams", "node + self.per_node - count + 1", "node + self.per_node", (_EXCHANGES,)),
     Mutant("calibrate.computes:products", "timing.seconds / 3", "timing.seconds", (_PARTS,)),
     Mutant("calibrate.parts:Findings.take", "self._missing[name] = str(error)", "pass", (_PARTS,)),

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from counterpoint.calibrate.sizes import GroupSizes, HeadSizes, ScanSizes, Sizes
-from counterpoint.calibrate.stopwatch import Call, Stopwatch, Timing, in_turn, random
+from counterpoint.calibrate.stopwatch import Call, Stopwatch, Timing, cold_copies, in_turn, random
 from counterpoint.costs.hardware import Attention, Ways
 from counterpoint.costs.table import Axis, Table
 from counterpoint.layers.attention.kernels import Scores
@@ -17,9 +17,6 @@ from counterpoint.layers.attention.sublayer import attend
 from counterpoint.layers.mamba.sublayer import MambaMix
 from counterpoint.models.multiply import grouped_product, groups_of
 from counterpoint.models.segments import Segments
-
-_COLD_BYTES, _MOST_COPIES = 2**28, 8
-"""Inputs of a product are copied until they have so many bytes: caches hold less."""
 
 _CAUSAL_FROM = 128
 """Heads from this size on are measured as a decoder's, narrower ones as an encoder's, which see whole items."""
@@ -56,7 +53,6 @@ def products(watch: Stopwatch, sizes: Sizes, dtype: str) -> Table:
 def product(small: int, side: int, dtype: torch.dtype, device: torch.device) -> Call:
     """rows (side, side) times a weight (small, side), and the gradients of both."""
     width = dtype.itemsize * side * (side + 2 * small)
-    copies = max(1, min(_MOST_COPIES, _COLD_BYTES // width)) if device.type == "cuda" else 1
 
     def one() -> Call:
         rows, weight = random((side, side), dtype, device), random((small, side), dtype, device)
@@ -67,7 +63,7 @@ def product(small: int, side: int, dtype: torch.dtype, device: torch.device) -> 
 
         return call
 
-    return in_turn([one() for _copy in range(copies)])
+    return in_turn([one() for _copy in range(cold_copies(width, device))])
 
 
 def grouped(watch: Stopwatch, sizes: GroupSizes, dtype: str) -> Table:

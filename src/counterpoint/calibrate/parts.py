@@ -1,6 +1,6 @@
 """What is measured, in which order, and the hardware that comes out."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, final
 
@@ -8,10 +8,13 @@ import torch
 
 from counterpoint.calibrate import computes, exchanges, machine, traffic
 from counterpoint.calibrate.exchanges import Ranks
+from counterpoint.calibrate.host import HostLayers
 from counterpoint.calibrate.sizes import Device, Sizes
 from counterpoint.calibrate.stopwatch import NotMeasuredError, Stopwatch
 from counterpoint.costs.hardware import COLLECTIVES, Hardware, peak_of
+from counterpoint.costs.host import Host
 from counterpoint.execute.groups import Groups
+from counterpoint.plan.layout import Layout
 
 Part = Callable[[], Any]
 """Measures what a name in the file stands for; raises NotMeasuredError if that is not possible here."""
@@ -19,8 +22,11 @@ Part = Callable[[], Any]
 _NOT_REACHED = "not reached"
 
 
-def parts_of(watch: Stopwatch, sizes: Sizes, ranks: Ranks, groups: Groups) -> dict[str, Part]:
-    """In the order of measurement: kernels that may be missing, or damage what comes after them, last."""
+def parts_of(
+    watch: Stopwatch, sizes: Sizes, ranks: Ranks, groups: Groups, known: Callable[[], Hardware]
+) -> dict[str, Part]:
+    """In the order of measurement: kernels that may be missing, or damage what comes after them, last; `known` is the
+    hardware as far as it was measured."""
     parts: dict[str, Part] = {"launch_seconds": partial(traffic.launch_seconds, watch)}
     for dtype in sizes.sides:
         parts[f"products.{dtype}"] = partial(computes.products, watch, sizes, dtype)
@@ -39,7 +45,22 @@ def parts_of(watch: Stopwatch, sizes: Sizes, ranks: Ranks, groups: Groups) -> di
         parts[f"scans.{dtype}"] = partial(computes.scans, watch, sizes.scans, dtype)
     for dtype, heads in sizes.attention.items():
         parts[f"attention.{dtype}"] = partial(computes.attention, watch, heads, dtype)
+    layers = HostLayers(watch, known, lambda: groups.data_mesh(layer_layout(watch.device, ranks)))
+    parts["host.plain_kernel"] = partial(layers.kernel, is_compiled=False)
+    parts |= {
+        "host.recomputed": layers.recomputed, "host.group": layers.group,
+        "host.gather": layers.gather, "host.sum": layers.sum,
+    }  # fmt: skip
+    if sizes.compiles:
+        parts["host.compiled_kernel"] = partial(layers.kernel, is_compiled=True)
     return parts
+
+
+def layer_layout(device: torch.device, ranks: Ranks) -> Layout:
+    """Over which ranks layers are sharded: those of this one's node, on a CPU this rank alone."""
+    is_alone = device.type == "cpu" or ranks.per_node == 1
+    team = (ranks.rank,) if is_alone else next(one for one in ranks.teams(ranks.per_node) if ranks.rank in one)
+    return Layout(module="layers", ranks=team, dp_shard=len(team))
 
 
 def _alone(watch: Stopwatch, sizes: Sizes, ranks: Ranks) -> float:
@@ -59,10 +80,14 @@ def _alone(watch: Stopwatch, sizes: Sizes, ranks: Ranks) -> float:
 class Findings:
     """What was measured so far, by name, and why the rest was not."""
 
-    def __init__(self, names: Mapping[str, Part], device: torch.device, ranks: Ranks) -> None:
+    def __init__(self, device: torch.device, ranks: Ranks) -> None:
         self._device, self._ranks = device, ranks
         self._found: dict[str, Any] = {}
-        self._missing = dict.fromkeys(names, _NOT_REACHED)
+        self._missing: dict[str, str] = {}
+
+    def expect(self, names: Iterable[str]) -> None:
+        """These parts will be measured."""
+        self._missing |= dict.fromkeys(names, _NOT_REACHED)
 
     def take(self, name: str, measure: Part) -> str:
         """Measure one part; returns what there is to say about it."""
@@ -90,6 +115,7 @@ class Findings:
             memory_bytes=machine.memory_of(self._device, ranks.per_node),
             ranks_per_node=ranks.per_node,
             launch_seconds=self._found["launch_seconds"],
+            host=Host(**self._by_name("host")),
             alone=self._found.get("alone", 1.0),
             peaks=peaks,
             products=products,

@@ -43,8 +43,9 @@ def work(request: Request, folder: str) -> None:
             prefer_fast_kernels()
         ranks, sizes = Ranks.of(world), sizes_for(request.device, quick=request.quick)
         watch = Stopwatch(world.device, sizes.window_seconds, all_ranks())
-        parts = parts_of(watch, sizes, ranks, groups_for(world, ranks))
-        findings = Findings(parts, world.device, ranks)
+        findings = Findings(world.device, ranks)
+        parts = parts_of(watch, sizes, ranks, groups_for(world, ranks), findings.hardware)
+        findings.expect(parts)
         for name, measure in parts.items():
             session.watchdog.enter("calibrate", part=name, limit=_PATIENCE)
             begin = time.monotonic()

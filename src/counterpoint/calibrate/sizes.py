@@ -47,7 +47,8 @@ class Sizes:
     """All that is measured; each figure takes about `window_seconds`.
 
     `sides` are the roots of the product of a matrix product's two larger sizes, by dtype. Element-wise kernels, copies
-    and updates get so many `elements`, collectives send so many bytes a rank.
+    and updates get so many `elements`, collectives send so many bytes a rank. With `compiles` layers are measured
+    compiled, too, which takes a while: trainings compile on GPUs if nothing else is asked for.
     """
 
     window_seconds: float
@@ -58,6 +59,7 @@ class Sizes:
     scans: ScanSizes
     elements: tuple[int, ...]
     sent_bytes: tuple[int, ...]
+    compiles: bool = False
 
 
 def sizes_for(device: Device, *, quick: bool) -> Sizes:
@@ -88,6 +90,7 @@ _GPU = Sizes(
     scans=ScanSizes(rows=(512, 2048, 8192, 32768), heads=64, head_dim=64, groups=8, state=128),
     elements=(2**14, 2**18, 2**22, 2**25, 2**28),
     sent_bytes=(2**10, 2**15, 2**18, 2**20, 2**23, 2**26, 2**29),
+    compiles=True,
 )
 
 _QUICK_GPU = Sizes(
@@ -106,7 +109,7 @@ _CPU_DTYPES = ("float32", "float64", "bfloat16")
 _QUICK_DTYPES = ("float32", "float64")
 
 _CPU = Sizes(
-    window_seconds=0.06,
+    window_seconds=0.1,
     smallest=(8, 32, 128, 256),
     sides={"float32": (16, 64, 256, 768), "float64": (16, 64, 256, 768), "bfloat16": (16, 64, 256)},
     grouped=dict.fromkeys(_CPU_DTYPES, GroupSizes(groups=4, rows=(8, 64, 256), sides=(32, 128))),

@@ -2,7 +2,8 @@
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple, final
 
 import torch
@@ -15,10 +16,26 @@ Call = Callable[[], object]
 """What is measured; it never waits for the device."""
 
 _BATCHES, _FEW_BATCHES = 5, 3
-"""The fewer are for calls that take longer than the window."""
+"""The fewer are for calls, and for batches together, that take longer than the window."""
+
+_SLICES_SECONDS = 0.02
+"""Shortest batch on a CPU, whatever a call takes: ranks that share a core have it for a few milliseconds each, and only
+over several of these does a call take what it costs with all ranks at work."""
+
+_LONGER = 3
+"""Batches last so many times longer if their calls wait for other ranks, or if only differences of them are figures."""
+
+_GROWTH = 16
+"""Most growth at once of the number of calls that ranks make together."""
 
 _MOST_CALLS = 100
-"""Most calls of a batch: a GPU's queue holds about a thousand kernels, and a call starts up to ten."""
+"""Most calls of a batch on a GPU: its queue holds about a thousand kernels, and a call starts up to ten."""
+
+_HOST_CALLS = 25
+"""Calls of which each is measured by a GPU's host: what it queues at once must fit into the queue."""
+
+_COLD_BYTES, _COLD_BYTES_ON_CPU, _MOST_COPIES = 2**28, 2**24, 8
+"""Inputs are copied until they have so many bytes, but not more often: caches hold less, on a CPU those of a core."""
 
 _CYCLES_PER_SECOND = 2e9
 _HELD_SECONDS = 0.02
@@ -55,22 +72,16 @@ class Stopwatch:
 
     def time(self, make: Callable[[], Call]) -> Timing:
         """The mean over ranks of what `make` returns; raises NotMeasuredError on all of them if one rank cannot."""
-        found, reason = Timing(0.0, 0.0), ""
-        self.meet()
-        try:
-            found = self._time(make(), lambda seconds: seconds)
-        except Exception as error:
-            # A kernel, a library or memory that is not there, in whatever way its author says so.
-            reason = _sentence(error)
-        seconds, spread, failures = self._agreed([found.seconds, found.spread, float(bool(reason))], dist.ReduceOp.SUM)
-        if failures:
-            raise NotMeasuredError(reason or "another rank cannot")
-        return Timing(seconds / self._size, spread / self._size)
+        return self._mean(make, self._on_gpu if self._has_gpu else self._on_cpu)
+
+    def host(self, make: Callable[[], Call]) -> float:
+        """The host's seconds of what `make` returns, whatever a GPU still has to do of it; otherwise like `time`."""
+        return self._mean(make, self._by_host if self._has_gpu else partial(self._on_cpu, times=_LONGER)).seconds
 
     def time_together(self, call: Call) -> Timing:
         """The slowest rank's time of a call in which all ranks take part."""
         self.meet()
-        found = self._time(call, lambda seconds: self._agreed([seconds], dist.ReduceOp.MAX)[0])
+        found = self._on_gpu(call, self._slowest) if self._has_gpu else self._together(call)
         seconds, spread = self._agreed([*found], dist.ReduceOp.MAX)
         return Timing(seconds, spread)
 
@@ -83,9 +94,9 @@ class Stopwatch:
         """The sum of all ranks' numbers."""
         return self._agreed([number], dist.ReduceOp.SUM)[0]
 
-    def mean(self, number: float) -> float:
-        """The mean of all ranks' numbers."""
-        return self.total(number) / self._size
+    @property
+    def _has_gpu(self) -> bool:
+        return self.device.type == "cuda"
 
     @property
     def _size(self) -> int:
@@ -99,7 +110,56 @@ class Stopwatch:
         agreed: list[float] = tensor.tolist()
         return agreed
 
-    def _time(self, call: Call, agree: Callable[[float], float]) -> Timing:
+    def _mean(self, make: Callable[[], Call], measure: Callable[[Call], Timing]) -> Timing:
+        found, reason = Timing(0.0, 0.0), ""
+        self.meet()
+        try:
+            found = measure(make())
+        except Exception as error:
+            # A kernel, a library or memory that is not there, in whatever way its author says so.
+            reason = _sentence(error)
+        seconds, spread, failures = self._agreed([found.seconds, found.spread, float(bool(reason))], dist.ReduceOp.SUM)
+        if failures:
+            raise NotMeasuredError(reason or "another rank cannot")
+        return Timing(seconds / self._size, spread / self._size)
+
+    def _slowest(self, seconds: float) -> float:
+        return self._agreed([seconds], dist.ReduceOp.MAX)[0]
+
+    def _on_cpu(self, call: Call, times: int = 1) -> Timing:
+        """Batches that last so long, rather than of so many calls: all ranks are at work until about the same time."""
+        call()
+        least, batches = times * self._batch_seconds, self._batches(_lasting(call, 1))
+        return _timing([_batch(call, least) for _number in range(batches)])
+
+    def _together(self, call: Call) -> Timing:
+        """Batches of as many calls on all ranks."""
+        call()
+        least, calls = _LONGER * self._batch_seconds, 1
+        while (lasted := self._slowest(_lasting(call, calls))) < least:
+            calls = max(calls + 1, int(calls * min(_GROWTH, least / max(lasted, 1e-7))))
+        batches = self._batches(lasted / calls)
+        return _timing([_lasting(call, calls) / calls for _number in range(batches)])
+
+    @property
+    def _batch_seconds(self) -> float:
+        return max(self._window / _BATCHES, _SLICES_SECONDS)
+
+    def _batches(self, once: float) -> int:
+        """How many are made of a call that takes so long."""
+        is_long = once > self._window or _BATCHES * self._batch_seconds > self._window
+        return _FEW_BATCHES if is_long else _BATCHES
+
+    def _by_host(self, call: Call) -> Timing:
+        call()
+        samples = []
+        for _call in range(_HOST_CALLS):
+            self._settle()
+            samples.append(_lasting(call, 1))
+        self._settle()
+        return _timing(samples)
+
+    def _on_gpu(self, call: Call, agree: Callable[[float], float] = float) -> Timing:
         """Batches of as many calls as fit into the window; `agree` makes their number the same on all ranks."""
         call()
         self._settle()
@@ -108,21 +168,12 @@ class Stopwatch:
         started = time.perf_counter() - begin
         self._settle()
         once = agree(max(time.perf_counter() - begin, 1e-7))
-        if self.device.type == "cuda" and once > _LONG_SECONDS:
+        if once > _LONG_SECONDS:
             for _call in range(int(_WARM_SECONDS / once)):
                 call()
         calls = max(1, min(_MOST_CALLS, int(self._window / _BATCHES / once)))
-        batch = self._batch_on_gpu if self.device.type == "cuda" else self._batch
         batches = _FEW_BATCHES if once > self._window else _BATCHES
-        samples = [batch(call, calls, started) for _batch in range(batches)]
-        low, middle, high = statistics.quantiles(samples, n=4)
-        return Timing(middle, (high - low) / middle)
-
-    def _batch(self, call: Call, calls: int, _started: float) -> float:
-        begin = time.perf_counter()
-        for _call in range(calls):
-            call()
-        return (time.perf_counter() - begin) / calls
+        return _timing([self._batch_on_gpu(call, calls, started) for _number in range(batches)])
 
     def _batch_on_gpu(self, call: Call, calls: int, started: float) -> float:
         """Seconds on the device, which is held until the host has queued the calls, as in a step that runs ahead."""
@@ -139,8 +190,31 @@ class Stopwatch:
         return elapsed / 1000 / calls
 
     def _settle(self) -> None:
-        if self.device.type == "cuda":
+        if self._has_gpu:
             torch.cuda.synchronize(self.device)
+
+
+def _timing(samples: Sequence[float]) -> Timing:
+    low, middle, high = statistics.quantiles(samples, n=4)
+    return Timing(middle, (high - low) / middle)
+
+
+def _lasting(call: Call, calls: int) -> float:
+    begin = time.perf_counter()
+    for _call in range(calls):
+        call()
+    return time.perf_counter() - begin
+
+
+def _batch(call: Call, least: float) -> float:
+    """Seconds of a call among as many as take `least` seconds at least."""
+    calls, lasted = 1, _lasting(call, 1)
+    while lasted < least:
+        # A call that was interrupted takes much longer than the others, and says little of how many are left.
+        more = max(1, min(calls, int((least - lasted) / max(lasted, 1e-7) * calls)))
+        lasted += _lasting(call, more)
+        calls += more
+    return lasted / calls
 
 
 def random(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -148,14 +222,23 @@ def random(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> 
     return torch.randn(shape, device=device, dtype=torch.float32).to(dtype)
 
 
+def cold_copies(size_bytes: int, device: torch.device) -> int:
+    """How many copies of inputs of that size take turns, so that no cache holds them."""
+    cold = _COLD_BYTES if device.type == "cuda" else _COLD_BYTES_ON_CPU
+    return max(1, min(_MOST_COPIES, cold // size_bytes))
+
+
 def in_turn(calls: list[Call]) -> Call:
-    """One call after another, so that caches do not hold what each reads."""
+    """One call after another, so that caches do not hold what each reads; what it returns is kept until its next turn,
+    as layers keep it for backward."""
     number = -1
+    kept: list[object] = [None] * len(calls)
 
     def call() -> object:
         nonlocal number
         number = (number + 1) % len(calls)
-        return calls[number]()
+        kept[number] = calls[number]()
+        return kept[number]
 
     return call
 

@@ -23,6 +23,8 @@ def lines_of(hardware: Hardware) -> Iterator[str]:
             sent = curve.axes[0].values[-1]
             yield f"{kind} of {count} ranks: each sends {sent / curve.at(sent) / 1e9:.3g} GB/s"
     yield f"launch of a kernel: {hardware.launch_seconds * 1e6:.3g} us"
+    for name, seconds in hardware.host.measured().items():
+        yield f"host, {name.replace('_', ' ')}: {seconds * 1e6:.3g} us"
     if hardware.alone < 1:
         yield f"alone: {hardware.alone:.2f} of the time with all ranks at work"
     unsteady = [name for name, table in _tables(hardware) if max(table.spread, default=0.0) > _LEAST_SPREAD]

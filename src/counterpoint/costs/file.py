@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar, final
 
 from counterpoint.costs.hardware import COLLECTIVES, DTYPES, Attention, Collective, Hardware, Network, Ways
+from counterpoint.costs.host import FIGURES, NOT_MEASURED, Host
 from counterpoint.costs.table import Axis, Table
 from counterpoint.errors import InputError
 
@@ -86,6 +87,7 @@ def text_of(hardware: Hardware) -> str:
         "memory_bytes": hardware.memory_bytes,
         "ranks_per_node": hardware.ranks_per_node,
         "launch_seconds": _short(hardware.launch_seconds),
+        **_host(hardware.host),
         "alone": _short(hardware.alone),
         "peaks": {dtype: _short(peak) for dtype, peak in hardware.peaks.items()},
         "products": _tables(hardware.products),
@@ -105,6 +107,12 @@ def text_of(hardware: Hardware) -> str:
     }
     lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in body.items())
     return f"{{\n{lines}\n}}\n"
+
+
+def _host(host: Host) -> dict[str, Any]:
+    """The key that a file has if anything of the host was measured."""
+    found = {name: _short(seconds) for name, seconds in host.measured().items()}
+    return {"host": found} if found else {}
 
 
 def _single(hardware: Hardware) -> dict[str, Table | None]:
@@ -227,6 +235,7 @@ def _hardware(place: _Place) -> Hardware:
     fields = place.fields(
         "schema", "name", "source", "origin", "device", "machine", "missing", "filled", "memory_bytes",
         "ranks_per_node", "launch_seconds", "alone", "peaks", *SIZES, "network",
+        optional=("host",),
     )  # fmt: skip
     peaks = {dtype: each.number() for dtype, each in fields["peaks"].mapping(DTYPES).items()}
     attentions = _by_dtype(fields["attention"], peaks, _attention)
@@ -241,6 +250,7 @@ def _hardware(place: _Place) -> Hardware:
         memory_bytes=fields["memory_bytes"].whole(),
         ranks_per_node=fields["ranks_per_node"].whole(),
         launch_seconds=fields["launch_seconds"].number(most=1.0),
+        host=_read_host(fields["host"]) if "host" in fields else NOT_MEASURED,
         alone=fields["alone"].number(most=1.0),
         peaks=peaks,
         products=_by_dtype(fields["products"], peaks, lambda each: _read_table(each, "products")),
@@ -255,6 +265,10 @@ def _hardware(place: _Place) -> Hardware:
         transfers=_perhaps(fields["transfers"], "transfers"),
         network=None if fields["network"].value is None else _network(fields["network"]),
     )
+
+
+def _read_host(place: _Place) -> Host:
+    return Host(**{name: each.number(most=1.0) for name, each in place.mapping(FIGURES).items()})
 
 
 def _collectives(place: _Place) -> dict[Collective, dict[int, Table]]:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from counterpoint.costs.hardware import Collective, Hardware
+from counterpoint.costs.host import Host
 from counterpoint.costs.table import Table
 from counterpoint.errors import InputError
 
@@ -31,6 +32,7 @@ def filled(measured: Hardware, base: Hardware) -> Hardware:
     changes: dict[str, Any] = {"peaks": _peaks(measured, base, taken)}
     for name, said in _BY_NAME.items():
         changes[name] = _joined(said, getattr(measured, name), getattr(base, name), taken)
+    changes["host"] = Host(**_joined("host", measured.host.measured(), base.host.measured(), taken))
     for name in _TABLES:
         if getattr(measured, name) is None and getattr(base, name) is not None:
             changes[name] = getattr(base, name)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from math import exp, log, log2
 from typing import Literal, TypeVar, final
 
+from counterpoint.costs.host import LAUNCHES_IF_COMPILED, LAUNCHES_IF_NOT, NOT_MEASURED, Host, HostWork
 from counterpoint.costs.table import Table
 from counterpoint.errors import InputError
 
@@ -74,6 +75,8 @@ class Hardware:
     ranks_per_node: int
     launch_seconds: float
     """The host's time to start one kernel; a GPU's own seconds do not include it."""
+    host: Host = NOT_MEASURED
+    """What the host takes for the layers of a step."""
     alone: float = 1.0
     peaks: Mapping[str, float]
     """FLOPs per second that no product exceeds, by dtype."""
@@ -182,6 +185,15 @@ class Hardware:
             return inside
         network = self._there(self.network, "network")
         return max(inside, network.latency_seconds + size_bytes / network.bytes_per_second)
+
+    def host_seconds(self, work: HostWork, *, is_compiled: bool) -> float:
+        """What a rank's host takes for its work; what was not measured follows from the launch of a kernel."""
+        beside, kernels = self.host.beside_kernels(work)
+        kernel = self.host.kernel(is_compiled=is_compiled)
+        if kernel is not None:
+            return beside + kernels * kernel
+        of_gpu = LAUNCHES_IF_COMPILED if is_compiled else LAUNCHES_IF_NOT
+        return beside + kernels * (of_gpu if self.device == "cuda" else 1) * self.launch_seconds
 
     def _inside(self, kind: Collective, sent: float, ranks: int) -> float:
         """Inside one node; more ranks than were measured count as the most that were.

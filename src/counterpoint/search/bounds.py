@@ -18,7 +18,7 @@ from counterpoint.search.models import Models
 from counterpoint.search.rates import Rates
 from counterpoint.search.workload import Workload
 from counterpoint.simulate.operations import Operation
-from counterpoint.simulate.seconds import seconds_of
+from counterpoint.simulate.seconds import kernels_of
 
 _ROUNDED = 0.995
 """Of the seconds: sizes of operations are whole numbers, which may be rounded down."""
@@ -71,7 +71,13 @@ class Bounds:
         count, places = choice.degrees.pp * choice.degrees.chunks, choice.degrees.pp
         stages = [stage.kernels for stage in self.stages(sink, count, choice.recompute)]
         kernels = max(sum(stages[place::places]) for place in range(places))
-        return candidate.schedule.microbatches * kernels * self.hardware.launch_seconds * self.hardware.alone
+        return candidate.schedule.microbatches * kernels * self._kernel_seconds * self.hardware.alone
+
+    @cached_property
+    def _kernel_seconds(self) -> float:
+        """What the host takes for a kernel at least."""
+        of_layer = self.hardware.host.kernel(is_compiled=self.models.is_compiled)
+        return self.hardware.launch_seconds if of_layer is None else of_layer
 
     def _pipeline(self, module: str, choice: Choice, stages: tuple[StageWork, ...]) -> float:
         """The busiest place of a module's pipeline, with what it waits for before and after."""
@@ -115,7 +121,7 @@ class Bounds:
                 rows = max(1, int(whole.rows * share))
                 made = self.models.operations(module, number, Degrees(), recompute, whole, rows)
                 passes = (made.forward, made.inputs, made.weights)
-                kernels = sum(self._kernels(each) for each in passes)
+                kernels = sum(map(kernels_of, passes))
                 forward, inputs, weights = map(self._least, passes)
                 found.append(StageWork(forward, inputs, weights, kernels))
             self._parts[module, recompute] = tuple(found)
@@ -125,9 +131,6 @@ class Bounds:
         """Seconds at the best rates in an average step."""
         # Where ranks share a processor, one of them is faster while the others wait.
         return _ROUNDED * self.hardware.alone * self._rates.seconds(operations) / len(self.work.steps)
-
-    def _kernels(self, operations: Sequence[Operation]) -> int:
-        return seconds_of(operations, self.hardware, self.models.precision.compute, lambda _axis: (1, 1)).kernels
 
     @cached_property
     def _rates(self) -> Rates:

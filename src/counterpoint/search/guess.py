@@ -176,7 +176,9 @@ class Guess:
         forward, inputs, weights, attention = (
             self._seconds(each, degrees) for each in (made.forward, made.inputs, made.weights, cores)
         )
-        times = [scale * each.on(self.hardware) for each in (forward, inputs, weights, attention)]
+        is_compiled = self.models.is_compiled
+        passes = (forward, inputs, weights, attention)
+        times = [scale * each.on(self.hardware, is_compiled=is_compiled) for each in passes]
         kernels = forward.kernels + inputs.kernels + weights.kernels
         return _Passes(times[0], times[1] + times[2], kernels, times[3], forward.kernels)
 

@@ -6,6 +6,7 @@ the norms are summed. A GPU works behind its host, so a step also takes as long 
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import fmean
 from typing import final
 
@@ -166,16 +167,21 @@ def _shared(machine: Machine, hardware: Hardware) -> dict[tuple[int, Compute], f
         for rank in ranks:
             others = [machine.intervals[other] for other in ranks if other != rank]
             for interval in machine.intervals[rank]:
-                length = interval.end - interval.start
-                beside = sum(_common(interval, row) for row in others) / max(1, hardware.ranks_per_node - 1)
-                share = min(1.0, beside / length) if length else 1.0
-                scales[rank, interval.action] = hardware.alone + (1.0 - hardware.alone) * share
+                scales[rank, interval.action] = _scale(interval, others, hardware)
     return scales
 
 
-def _common(interval: Interval, row: Iterable[Interval]) -> float:
-    """Seconds of an interval in which another rank works."""
-    return sum(max(0.0, min(interval.end, one.end) - max(interval.start, one.start)) for one in row)
+def _scale(interval: Interval, others: Sequence[Sequence[Interval]], hardware: Hardware) -> float:
+    """The share of its full cost that a compute takes beside other ranks: those at work share the processors, which are
+    as many as `alone` says, and none works faster than alone."""
+    working = [one for row in others for one in row if one.start < interval.end and one.end > interval.start]
+    moments = sorted({interval.start, interval.end, *(m for one in working for m in (one.start, one.end))})
+    inside = [moment for moment in moments if interval.start <= moment <= interval.end]
+    done = 0.0
+    for begin, end in pairwise(inside):
+        count = 1 + sum(one.start <= begin and one.end >= end for one in working)
+        done += (end - begin) / max(hardware.alone, count / hardware.ranks_per_node)
+    return (interval.end - interval.start) / done if done else 1.0
 
 
 def _sent(states: Iterable[State]) -> tuple[Sent, ...]:

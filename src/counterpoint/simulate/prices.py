@@ -4,13 +4,14 @@ A compute costs what its parts do, and what of its gathers and sums nothing hide
 both ends have posted it, while ranks go on. The update of one step is what the next one begins with.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import final
 
 from counterpoint.check.events import Exchange, Post
 from counterpoint.costs.hardware import Hardware
+from counterpoint.costs.host import HostWork
 from counterpoint.plan.action import Action, Compute, Reduce, Step, Work
 from counterpoint.plan.batch import BatchPlan, Share
 from counterpoint.plan.graph import Node
@@ -42,19 +43,20 @@ class Execution:
 @dataclass(frozen=True, slots=True)
 class Price:
     """What a compute takes on a rank: its parts' work, exchanges inside it that nothing hides, gathers that nothing
-    hides, the host's launches where they delay it, and the seconds of sums that are left after its end."""
+    hides, the host's share where it delays it, the seconds of sums that are left after its end, and what a host does
+    for it."""
 
     work: float
     exchange: float
     gather: float
-    launch: float
+    host: float
     sums: float
-    kernels: int
+    host_work: HostWork
 
     @property
     def seconds(self) -> float:
         """From its begin to its end."""
-        return self.work + self.exchange + self.gather + self.launch
+        return self.work + self.exchange + self.gather + self.host
 
 
 @final
@@ -106,7 +108,7 @@ class Prices:
 
     def update(self, rank: int) -> float:
         """Seconds of the optimizer's update of a rank's shards."""
-        return self._hardware.update(self._trained_shard(rank))
+        return self._of_shards(rank, self._hardware.update)
 
     def price(self, rank: int, action: Compute) -> Price:
         """The price of a compute on a rank."""
@@ -128,40 +130,38 @@ class Prices:
 
     def launches(self, rank: int) -> float:
         """Seconds in which a rank's host launches a step, which a device may run behind."""
-        kernels = sum(
-            self.price(rank, action).kernels for action in self._cast.programs[rank] if isinstance(action, Compute)
-        )
-        others = sum(not isinstance(action, Compute) for action in self._cast.programs[rank])
-        launches = _LAUNCHES_IF_COMPILED if self._plan.path == "compiled" else _LAUNCHES_IF_NOT
-        return (kernels + others * _KERNELS_OF_TRANSFER) * launches * self._hardware.launch_seconds
+        program = self._cast.programs[rank]
+        computes = (self.price(rank, action).host_work for action in program if isinstance(action, Compute))
+        others = sum(not isinstance(action, Compute) for action in program)
+        return self._host(sum(computes, HostWork(transfers=others)))
+
+    def _host(self, work: HostWork) -> float:
+        return self._hardware.host_seconds(work, is_compiled=self._plan.path == "compiled")
 
     def _price(self, rank: int, action: Compute, lane: int, gathers: bool) -> Price:
-        node, hardware = action.node, self._hardware
+        node = action.node
         parts = [self._part(rank, node, place, self._load(action, lane)) for place in self._places(node)]
         passes = [action.work.of(*part) for part in parts]
-        on_cpu = hardware.device == "cpu"
-        launch = sum(one.kernels for one in passes) * hardware.launch_seconds if on_cpu else 0.0
         seconds = [max(one.compute + one.exchange, one.copy) for one in passes]
         exchange = sum(one.exchange for one in passes)
-        kernels = sum(one.kernels for one in passes) + self._again(node)
+        work = HostWork(kernels=sum(one.kernels for one in passes), recomputed=self._recomputed(node))
         groups = () if action.work is Work.WEIGHT else self._groups[node]
-        if not groups:
-            return Price(sum(seconds) - exchange, exchange, 0.0, launch, 0.0, kernels)
-        is_backward = action.work is not Work.FORWARD
-        reduces = action in self._reducing
-        found = self._shard(rank, node, groups, by_group(groups, seconds), gathers, is_backward, reduces)
-        copies = self._copies(rank, node, groups, gathers, reduces)
-        copies += self._adds(groups) if is_backward and not reduces else 0.0
-        kernels += len(groups) * (_KERNELS_OF_HOOKS + _KERNELS_OF_GATHER * gathers + _KERNELS_OF_SUM * reduces)
-        if on_cpu:
-            launch = kernels * hardware.launch_seconds
-        return Price(found.computes - exchange + copies, exchange, found.gathers, launch, found.sums, kernels)
+        computes, copies, waits, sums = sum(seconds), 0.0, 0.0, 0.0
+        if groups:
+            is_backward = action.work is not Work.FORWARD
+            reduces = action in self._reducing
+            found = self._shard(rank, node, groups, by_group(groups, seconds), gathers, is_backward, reduces)
+            computes, waits, sums = found.computes, found.gathers, found.sums
+            copies = self._copies(rank, node, groups, gathers, reduces)
+            copies += self._adds(groups) if is_backward and not reduces else 0.0
+            work += HostWork(groups=len(groups), gathers=gathers * len(groups), sums=reduces * len(groups))
+        host = self._host(work) if self._hardware.device == "cpu" else 0.0
+        return Price(computes - exchange + copies, exchange, waits, host, sums, work)
 
-    def _again(self, node: Node) -> int:
-        """Kernels that stand for what recomputation costs the host in a pass."""
+    def _recomputed(self, node: Node) -> int:
+        """Layers of a stage that are recomputed."""
         plan, parts = self._plan, self._plan.facts[node.module].parts
-        recomputed = sum(plan.is_recomputed(node.module, parts[place].name) for place in self._places(node))
-        return recomputed * _KERNELS_OF_RECOMPUTATION
+        return sum(plan.is_recomputed(node.module, parts[place].name) for place in self._places(node))
 
     def _shard(
         self, rank: int, node: Node, groups: tuple[ShardedGroup, ...], seconds: list[float], gathers: bool,
@@ -235,7 +235,9 @@ class Prices:
         plan, layout = self._plan, self._plan.layouts[node.module]
         overlaps = self._execution.overlaps_products and self._hardware.device == "cuda"
         setting = setting_of(plan, node, work.facts.name, layout, self._value_bytes, overlaps_products=overlaps)
-        setting = replace(setting, is_whole=_is_whole(share, layout.cp), is_even=_is_even(share))
+        # Documents are traded wherever they lie; only a module that reads items knows which are whole on a rank.
+        is_whole = layout.cp == 1 or (node.module != plan.sink and _is_whole(share, layout.cp))
+        setting = replace(setting, is_whole=is_whole, is_even=_is_even(share))
         load = plan.facts[node.module].load(span.rows_in for span in share.spans)
         return part_operations(work, load, rows, setting)
 
@@ -354,7 +356,19 @@ class Prices:
 
     def _norm(self, rank: int) -> float:
         """The norm of a rank's gradients."""
-        return self._hardware.elementwise(_NORM_PASSES * self._trained_shard(rank) * self._stored_bytes)
+        each = _NORM_PASSES * self._stored_bytes
+        return self._of_shards(rank, lambda size: self._hardware.elementwise(each * size))
+
+    def _of_shards(self, rank: int, seconds: Callable[[int], float]) -> float:
+        """What is done with a rank's trained shards, given its seconds by parameters: on a GPU with all of them at
+        once, on a CPU with one tensor after another."""
+        trained = self._trained_shard(rank)
+        if self._hardware.device == "cuda" or not trained:
+            return seconds(trained)
+        places = ((node.module, place) for node in self._plan.nodes_of(rank) for place in self._places(node))
+        works = [self._works[module][place] for module, place in places]
+        count = max(1, sum(len(work.facts.tensors) for work in works if work.weights))
+        return count * seconds(trained // count)
 
 
 _AXES = ("dp_shard", "dp_replicate", "cp", "tp", "ep", "edp")
@@ -368,19 +382,6 @@ _NORM_PASSES = 4
 
 _SCALAR_BYTES = 256
 """Loss, norms and flags that all ranks sum at the end of a step."""
-
-_LAUNCHES_IF_COMPILED, _LAUNCHES_IF_NOT = 6, 2
-"""What a host does for a kernel of a layer, modules and autograd included, in launches of one small kernel. Layers that
-are compiled have fewer kernels and guards around them: 70 us a kernel where a launch takes 12 us, on the hosts of two
-H200; for others the share is assumed."""
-
-_KERNELS_OF_HOOKS, _KERNELS_OF_GATHER, _KERNELS_OF_SUM, _KERNELS_OF_TRANSFER = 4, 9, 9, 10
-"""What the host does for a group of parameters in each pass, to gather it, to sum its gradients, and for a transfer, in
-kernels: a group that is gathered in every pass takes 0.8 to 1.0 ms there."""
-
-_KERNELS_OF_RECOMPUTATION = 18
-"""What the host does in each pass for a layer that is recomputed, beside its kernels: contexts and hooks of saved
-tensors, 1.3 ms there."""
 
 
 def _is_even(share: Share) -> bool:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import final
 
 from counterpoint.costs.hardware import Hardware
+from counterpoint.costs.host import HostWork
 from counterpoint.simulate.operations import Core, Exchange, HostCopy, Operation, Product, Traffic
 
 Spans = Callable[[str], tuple[int, int]]
@@ -38,10 +39,11 @@ class Seconds:
             self.kernels + other.kernels,
         )
 
-    def on(self, hardware: Hardware) -> float:
-        """The time from its begin to its end, without a bound by the host's launches where a device runs behind it."""
-        launches = self.kernels * hardware.launch_seconds if hardware.device == "cpu" else 0.0
-        return max(self.compute + self.exchange + launches, self.copy)
+    def on(self, hardware: Hardware, *, is_compiled: bool) -> float:
+        """The time from its begin to its end, without a bound by the host where a device runs behind it."""
+        work = HostWork(kernels=self.kernels)
+        host = hardware.host_seconds(work, is_compiled=is_compiled) if hardware.device == "cpu" else 0.0
+        return max(self.compute + self.exchange + host, self.copy)
 
 
 NO_SECONDS = Seconds()
@@ -53,18 +55,32 @@ def seconds_of(operations: Iterable[Operation], hardware: Hardware, dtype: str, 
     for one in operations:
         match one:
             case Product():
-                total += Seconds(compute=_product(one, hardware, dtype), kernels=1)
+                total += Seconds(compute=_product(one, hardware, dtype), kernels=_kernels(one))
             case Core():
-                total += Seconds(compute=_core(one, hardware, dtype), kernels=_CORE_KERNELS)
-            case Traffic(size_bytes=size, kernels=kernels, plain=plain):
+                total += Seconds(compute=_core(one, hardware, dtype), kernels=_kernels(one))
+            case Traffic(size_bytes=size, kernels=kernels):
                 each = size // max(1, kernels)
-                launched = kernels // _PLAIN_IN_ONE if plain else kernels
-                total += Seconds(compute=kernels * hardware.elementwise(each), kernels=launched)
+                total += Seconds(compute=kernels * hardware.elementwise(each), kernels=_kernels(one))
             case Exchange():
-                total += Seconds(exchange=_exposed(one, hardware, dtype, spans), kernels=1)
+                total += Seconds(exchange=_exposed(one, hardware, dtype, spans), kernels=_kernels(one))
             case HostCopy(size_bytes=size):
-                total += Seconds(copy=hardware.to_host(size), kernels=1)
+                total += Seconds(copy=hardware.to_host(size), kernels=_kernels(one))
     return total
+
+
+def kernels_of(operations: Iterable[Operation]) -> int:
+    """Kernels and collectives that the host launches for operations, on any hardware."""
+    return sum(map(_kernels, operations))
+
+
+def _kernels(one: Operation) -> int:
+    match one:
+        case Core():
+            return _CORE_KERNELS
+        case Traffic(kernels=kernels, plain=plain):
+            return kernels // _PLAIN_IN_ONE if plain else kernels
+        case _:
+            return 1
 
 
 def _product(one: Product, hardware: Hardware, dtype: str) -> float:

@@ -1,21 +1,23 @@
 """What is measured, on sizes that this processor has, and how it becomes a file even where kernels are missing."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import pytest
 import torch
 
 from counterpoint.calibrate import exchanges, machine, traffic
 from counterpoint.calibrate.exchanges import Ranks
-from counterpoint.calibrate.parts import Findings, parts_of
+from counterpoint.calibrate.parts import Findings, layer_layout, parts_of
 from counterpoint.calibrate.sizes import Device, Sizes, sizes_for
 from counterpoint.calibrate.stopwatch import Call, Stopwatch, Timing
 from counterpoint.calibrate.words import lines_of
 from counterpoint.costs.file import MOST_BYTES, parse, text_of
 from counterpoint.costs.hardware import COLLECTIVES, Hardware
-from counterpoint.execute.groups import Groups
+from counterpoint.costs.host import FIGURES, Host
+from counterpoint.execute.groups import Groups, dry_world, make_groups
 from counterpoint.layers.attention import sublayer
 
 CPU = torch.device("cpu")
@@ -38,6 +40,9 @@ class Runs:
             call()
         return Timing(self._seconds, 0.0123)
 
+    def host(self, make: Callable[[], Call]) -> float:
+        return self.time(make).seconds
+
     def time_together(self, _call: Call) -> Timing:
         return Timing(self._seconds, 0.0123)
 
@@ -46,12 +51,13 @@ class Runs:
     def total(self, number: float) -> float:
         return number
 
-    mean = total
 
-
-def _measured(sizes: Sizes, device: torch.device = CPU, ranks: Ranks = ALONE) -> Hardware:
-    todo = parts_of(cast(Stopwatch, Runs(device)), sizes, ranks, NO_GROUPS)
-    findings = Findings(todo, device, ranks)
+def _measured(
+    sizes: Sizes, device: torch.device = CPU, ranks: Ranks = ALONE, groups: Groups = NO_GROUPS
+) -> Hardware:  # fmt: skip
+    findings = Findings(device, ranks)
+    todo = parts_of(cast(Stopwatch, Runs(device)), sizes, ranks, groups, findings.hardware)
+    findings.expect(todo)
     for name, measure in todo.items():
         findings.take(name, measure)
     return findings.hardware()
@@ -69,7 +75,8 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def measured(one_thread: None) -> Hardware:
     """All of a processor, quickly."""
-    return _measured(QUICK)
+    with dry_world(0, 1) as world:
+        return _measured(QUICK, groups=make_groups(world, (), (0,)))
 
 
 def test_all_is_measured_by_one_rank_but_what_needs_more(measured: Hardware) -> None:
@@ -78,6 +85,29 @@ def test_all_is_measured_by_one_rank_but_what_needs_more(measured: Hardware) -> 
     assert measured.missing["transfers"] == "one rank on each node"
     assert {*measured.products} == {*measured.grouped} == {*measured.attentions} == {*measured.scans}
     assert parse(text_of(measured).encode(), "mine").products.keys() == {"float32", "float64"}
+
+
+def test_a_hosts_figures_are_told(measured: Hardware) -> None:
+    told = [
+        line for line in lines_of(replace(measured, host=Host(plain_kernel=7e-5, group=1.5e-3))) if "host, " in line
+    ]
+    assert told == ["host, plain kernel: 70 us", "host, group: 1.5e+03 us"]
+
+
+def test_layers_run_in_all_ways_but_those_that_take_long(measured: Hardware) -> None:
+    assert {*measured.host.measured()} == {*FIGURES} - {"compiled_kernel"}
+    assert [kind for kind in get_args(Device) for quick in (False, True) if sizes_for(kind, quick=quick).compiles] == [
+        "cuda"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "ranks", "sharers"),
+    [("cpu", Ranks(5, 8, 4), (5,)), ("cuda", Ranks(5, 8, 4), (4, 5, 6, 7)), ("cuda", ALONE, (0,))],
+)
+def test_layers_are_sharded_over_the_gpus_of_a_node(kind: Device, ranks: Ranks, sharers: tuple[int, ...]) -> None:
+    layout = layer_layout(torch.device(kind), ranks)
+    assert layout.group("dp_shard", ranks.rank) == sharers == layout.ranks
 
 
 def test_a_figure_is_that_of_one_product_one_group_and_one_row_of_a_head(measured: Hardware) -> None:
@@ -139,8 +169,9 @@ def test_a_kernel_that_is_missing_is_told_and_nothing_else(monkeypatch: pytest.M
         return sublayer.attend(queries, *given)
 
     monkeypatch.setattr("counterpoint.calibrate.computes.attend", attend)
-    todo = parts_of(Stopwatch(CPU, 1e-4, None), QUICK, ALONE, NO_GROUPS)
-    findings = Findings(todo, CPU, ALONE)
+    findings = Findings(CPU, ALONE)
+    todo = parts_of(Stopwatch(CPU, 1e-4, None), QUICK, ALONE, NO_GROUPS, findings.hardware)
+    findings.expect(todo)
     names = ("launch_seconds", "attention.float32", "attention.float64")
     said = {name: findings.take(name, todo[name]) for name in names}
     assert said["attention.float64"] == "not measured: RuntimeError: FlashAttention is not here"

@@ -1,13 +1,14 @@
 """Calls are measured in batches, on a GPU by its own clock, and what cannot run is told instead."""
 
 import time
+import weakref
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 
-from counterpoint.calibrate.stopwatch import Call, NotMeasuredError, Stopwatch, in_turn
+from counterpoint.calibrate.stopwatch import Call, NotMeasuredError, Stopwatch, cold_copies, in_turn
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
@@ -67,6 +68,40 @@ def test_the_median_of_batches_is_a_call(clock: Clock) -> None:
     assert timing.seconds == pytest.approx(2e-4, rel=0.1)
     assert 0 <= timing.spread < 0.1
     assert sum(calls) == pytest.approx(0.05, rel=0.5)
+
+
+@pytest.mark.parametrize("window", [0.001, 0.1])
+@pytest.mark.parametrize("seconds", [1e-6, 3e-4, 0.03])
+def test_a_call_takes_what_it_costs_on_a_core_that_ranks_share(clock: Clock, window: float, seconds: float) -> None:
+    """For 3 ms of its own a rank waits for as many of another one, whatever its calls take."""
+    worked = 0.0
+
+    def call() -> None:
+        nonlocal worked
+        waits = int((worked + seconds) / 3e-3) - int(worked / 3e-3)
+        worked += seconds
+        clock.busy(seconds + waits * 3e-3, 0)
+
+    timing = Stopwatch(CPU, window, None).time(lambda: call)
+    assert timing.seconds == pytest.approx(2 * seconds, rel=0.15)
+    assert worked * 2 >= 3 * 0.02
+
+
+def test_calls_that_ranks_make_together_are_measured_for_longer(clock: Clock) -> None:
+    begins: list[float] = []
+
+    def call() -> None:
+        begins.append(clock.host)
+        clock.busy(1e-4 * (1 + len(begins) % 2), 0)
+
+    assert Stopwatch(CPU, 0.1, None).time_together(call).seconds == pytest.approx(1.5e-4, rel=0.01)
+    assert clock.host >= 5 * 3 * 0.02
+
+
+def test_a_hosts_seconds_do_not_contain_the_devices(clock: Clock) -> None:
+    """The host goes on while a GPU works, and waits for it before the next call."""
+    assert Stopwatch(GPU, 0.02, None).host(lambda: lambda: clock.busy(5e-5, 2e-3)) == pytest.approx(5e-5)
+    assert Stopwatch(CPU, 0.02, None).host(lambda: lambda: clock.busy(5e-5, 0)) == pytest.approx(5e-5)
 
 
 def test_a_gpus_seconds_do_not_contain_the_hosts(clock: Clock) -> None:
@@ -142,3 +177,20 @@ def test_inputs_take_turns() -> None:
     for _turn in range(3):
         call()
     assert said == [1, 2, 1]
+
+
+def test_what_calls_return_is_kept_until_their_next_turn() -> None:
+    class Made: ...
+
+    call = in_turn([Made, Made])
+    first, second = (weakref.ref(call()) for _turn in range(2))
+    assert first() is not None
+    call()
+    assert first() is None
+    assert second() is not None
+
+
+def test_inputs_take_turns_until_no_cache_holds_them() -> None:
+    assert cold_copies(2**22, CPU) == 4
+    assert cold_copies(2**22, GPU) == cold_copies(1, CPU) == 8
+    assert cold_copies(2**30, GPU) == 1

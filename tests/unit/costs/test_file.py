@@ -2,6 +2,7 @@
 
 import json
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from counterpoint import costs
 from counterpoint.costs.file import MOST_BYTES, parse, read_hardware, text_of, write_hardware
 from counterpoint.costs.hardware import Hardware
+from counterpoint.costs.host import Host
 from counterpoint.errors import InputError
 from tests.unit.costs.assumed_files import FOLDER, PUBLISHED, assumed
 
@@ -75,6 +77,9 @@ def test_a_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:
         ("memory_bytes", 0, "memory_bytes: got 0, expected a whole number above 0"),
         ("memory_bytes", 1.5, "memory_bytes: got 1.5, expected a whole number above 0"),
         ("launch_seconds", -1e-6, "launch_seconds: got -1e-06, expected a number above 0"),
+        ("host", {"plain_kernel": 0}, "host.plain_kernel: got 0, expected a number above 0 and at most 1"),
+        ("host", {"kernel": 1e-6}, "host: got an unknown key 'kernel', expected compiled_kernel, plain_kernel, group"),
+        ("host", 1e-6, "host: got 1e-06, expected an object with some of compiled_kernel, plain_kernel"),
         ("alone", 1.5, "alone: got 1.5, expected a number above 0 and at most 1"),
         ("name", 5, "name: got 5, expected text of at most 60 characters"),
         ("memory_bytes", True, "memory_bytes: got true, expected a whole number above 0"),
@@ -107,6 +112,15 @@ def test_a_larger_file_is_not_read(tmp_path: Path) -> None:
     file.write_text(TEXT.ljust(MOST_BYTES + 1))
     with pytest.raises(InputError, match=f"mine.json: got more than {MOST_BYTES} bytes, expected a small file"):
         read_hardware(file)
+
+
+def test_figures_of_a_host_are_written_as_read() -> None:
+    host = Host(plain_kernel=7e-5, gather=1.234e-3)
+    measured = replace(costs.load("H100"), host=host)
+    text = text_of(measured)
+    assert json.loads(text)["host"] == {"plain_kernel": 7e-05, "gather": 0.001234}
+    assert parse(text.encode(), "mine") == measured
+    assert "host" not in json.loads(TEXT)
 
 
 def test_a_missing_key_is_told() -> None:

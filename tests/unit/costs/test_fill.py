@@ -8,6 +8,7 @@ from counterpoint import costs
 from counterpoint.costs.file import parse, text_of
 from counterpoint.costs.fill import filled
 from counterpoint.costs.hardware import Hardware
+from counterpoint.costs.host import Host
 from counterpoint.costs.table import Axis, Table
 from counterpoint.errors import InputError
 
@@ -44,6 +45,15 @@ def test_what_was_measured_stays_and_the_rest_is_taken() -> None:
     assert {"scans.bfloat16", "network", "transfers", "products.float32", "collectives.all_reduce", "ranks_per_node",
             "collectives.all_gather of 8 ranks", "peaks.bfloat16"} <= set(found.filled)  # fmt: skip
     assert not {"products.bfloat16", "collectives.all_gather"} & set(found.filled)
+
+
+def test_figures_of_the_host_that_are_missing_are_the_bases() -> None:
+    measured = replace(_measured(), host=Host(plain_kernel=1e-5), missing={"host.gather": "no kernel"})
+    found = filled(measured, replace(BASE, host=Host(plain_kernel=2e-5, gather=3e-4)))
+    assert found.host == Host(plain_kernel=1e-5, gather=3e-4)
+    assert found.missing == {}
+    assert "host.gather" in found.filled
+    assert "host.plain_kernel" not in found.filled
 
 
 def test_collectives_of_more_ranks_are_the_bases_and_others_as_measured() -> None:

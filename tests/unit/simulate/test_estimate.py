@@ -9,10 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from counterpoint import costs
+from counterpoint.check.machine import Interval
 from counterpoint.costs.hardware import Hardware
+from counterpoint.costs.host import Host
 from counterpoint.errors import ProofError
 from counterpoint.plan.action import Action, Compute, Direction, Reduce, Step, Transfer, Work
 from counterpoint.plan.batch import BatchPlan, ModuleRows
+from counterpoint.plan.graph import Node
 from counterpoint.plan.placement import place
 from counterpoint.plan.plan import Plan
 from counterpoint.plan.schedule import distribute
@@ -20,7 +23,7 @@ from counterpoint.plan.work import model_flops
 from counterpoint.simulate import cast
 from counterpoint.simulate.cast import Cast
 from counterpoint.simulate.clock import simulate_programs
-from counterpoint.simulate.estimate import estimate, play
+from counterpoint.simulate.estimate import _scale, estimate, play
 from counterpoint.simulate.played import StepTimeline, draw
 from counterpoint.simulate.prices import Execution, Prices
 from tests.asked import asked
@@ -29,6 +32,7 @@ from tests.unit.plan.strategies import LANGUAGE, plan_of, random_packs, uniform_
 from tests.unit.report.pages import example, sized_plans
 
 H200 = costs.load("H200")
+ON_CPU = replace(H200, device="cpu")
 
 
 def test_a_step_takes_at_least_what_its_flops_take_at_the_peak() -> None:
@@ -70,6 +74,101 @@ def test_slow_hosts_bound_a_step() -> None:
     found = play(plan, slow, batch, Execution())
     assert found.seconds == found.launching > 100.0
     assert all(one.seconds == pytest.approx(found.seconds) for one in found.breakdowns.values())
+
+
+def test_a_host_that_was_measured_launches_as_fast_as_it_was() -> None:
+    plan, batch = example("hybrid_3b", "training.compile=true")
+    before = play(plan, H200, batch, Execution()).launching
+    kernel = 6 * H200.launch_seconds
+    as_before = Host(
+        compiled_kernel=kernel, group=4 * kernel, gather=9 * kernel, sum=9 * kernel, recomputed=18 * kernel
+    )
+    assert play(plan, replace(H200, host=as_before), batch, Execution()).launching == pytest.approx(before)
+    slow = replace(H200, host=replace(as_before, sum=1.0))
+    found = play(plan, slow, batch, Execution())
+    assert found.seconds == found.launching > 1.0
+
+
+def test_on_a_cpu_the_host_is_part_of_each_compute() -> None:
+    plan, batch = example("pair_1b", "training.compile=false")
+    host = Host(plain_kernel=1e-3, group=2e-3, gather=3e-3, sum=4e-3)
+    free, slow = (prices_of(plan, batch, replace(ON_CPU, host=one)) for one in (Host(plain_kernel=1e-12), host))
+    computes = [action for action in plan.schedule.programs[2] if isinstance(action, Compute)]
+    for action in computes:
+        work = slow.price(2, action).host_work
+        assert work.kernels > 100
+        assert work.groups > 0
+        seconds = work.kernels * 1e-3 + work.groups * 2e-3 + work.gathers * 3e-3 + work.sums * 4e-3
+        assert slow.price(2, action).host == pytest.approx(seconds)
+    total = sum(slow.cost(2, action) - free.cost(2, action) for action in computes)
+    assert total == pytest.approx(sum(slow.price(2, action).host for action in computes), rel=0.01)
+    gathered, summed = (
+        sum(getattr(slow.price(2, a).host_work, kind) for a in computes) for kind in ("gathers", "sums")
+    )
+    assert gathered == summed == slow.price(2, computes[0]).host_work.groups
+
+
+def prices_of(plan: Plan, batch: BatchPlan, hardware: Hardware) -> Prices:
+    programs = plan.of_step(plan.schedule, batch, batch).programs
+    return Prices(plan, hardware, batch, Cast(plan, programs, batch), Execution())
+
+
+def test_a_step_begins_with_the_update_of_the_one_before() -> None:
+    plan, batch = example("pair_1b")
+    table = H200.updates
+    assert table is not None, "measured"
+    slower = replace(H200, updates=replace(table, seconds=tuple(s and s + 1.0 for s in table.seconds)))
+    before, after = (play(plan, one, batch, Execution()) for one in (H200, slower))
+    assert min(after.updated.values()) > 1.0
+    assert after.seconds > before.seconds + 1.0
+
+
+def test_a_cpu_updates_one_tensor_after_another() -> None:
+    plan, batch = example("pair_1b")
+    gpu, cpu = (prices_of(plan, batch, one).update(2) for one in (H200, ON_CPU))
+    tensors = sum(len(part.tensors) for part in plan.facts[plan.sink].parts)
+    assert cpu > gpu
+    table = ON_CPU.updates
+    assert table is not None, "measured"
+    slower = replace(ON_CPU, updates=replace(table, seconds=tuple(s and s + 1.0 for s in table.seconds)))
+    assert prices_of(plan, batch, slower).update(2) == pytest.approx(cpu + tensors, rel=1e-4)
+
+
+def test_documents_are_traded_over_cp_and_whole_items_are_not() -> None:
+    """Only a module that reads items knows which of them are whole on a rank."""
+    plan, _batch = example(
+        "pair_1b", "modules.language.layout.tp=1", *(f"modules.{one}.layout.cp=2" for one in ("language", "vision"))
+    )
+    batch = plan.batch(0, uniform_packs(32, tokens=2048, rows=256))
+    assert all(span.rows_in * 2 <= share.rows_in for share in batch.shares[plan.sink][0] for span in share.spans)
+    prices = prices_of(plan, batch, H200)
+    for rank, exchanges in ((0, False), (2, True)):
+        computes = [action for action in plan.schedule.programs[rank] if isinstance(action, Compute)]
+        assert [prices.price(rank, action).exchange > 0 for action in computes] == [exchanges] * len(computes)
+
+
+FIRST = Compute(Node("a", 0), Work.FORWARD, 0)
+
+
+@pytest.mark.parametrize(
+    ("alone", "others", "scale"),
+    [
+        (0.5, [], 0.5),
+        (0.5, [(0, 8)], 0.5),
+        (0.5, [(0, 8), (0, 8)], 0.75),
+        (0.5, [(0, 8), (0, 8), (0, 8)], 1.0),
+        (0.8, [(0, 8), (0, 8)], 0.8),
+        # Half of its time beside three others, half beside one: the other half is done twice as fast.
+        (0.5, [(-3, 12), (0, 4), (0, 4)], 8 / (4 / 1.0 + 4 / 0.5)),
+        (0.5, [(8, 9), (-2, 0)], 0.5),
+    ],
+)
+def test_ranks_share_processors_once_there_are_more_of_them(
+    alone: float, others: list[tuple[float, float]], scale: float
+) -> None:
+    hardware = replace(ON_CPU, alone=alone, ranks_per_node=4)
+    rows = [(Interval(FIRST, begin, end),) for begin, end in others]
+    assert _scale(Interval(FIRST, 0.0, 8.0), rows, hardware) == pytest.approx(scale)
 
 
 @given(sized_plans(), st.integers(0, 2**16))

@@ -1,0 +1,186 @@
+"""What a rank's host takes for layers, measured on small ones that run as in a training."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Literal, final
+
+import torch
+from torch import nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import FSDPModule
+
+from counterpoint.calibrate.stopwatch import Call, NotMeasuredError, Stopwatch, random
+from counterpoint.config.training import PrecisionConfig
+from counterpoint.costs.hardware import Hardware
+from counterpoint.errors import InputError
+from counterpoint.families import facts_of
+from counterpoint.families.decoder.spec import DecoderConfig
+from counterpoint.families.parts import parts_of
+from counterpoint.kinds.family import Ends, Model
+from counterpoint.models.batch import TextBatch
+from counterpoint.models.chain import MAIN, Chain, build_chain
+from counterpoint.models.segments import Segments
+from counterpoint.parallelize.compile import apply_compile
+from counterpoint.parallelize.fsdp import (
+    begin_accumulation,
+    begin_reduction,
+    dtype_of,
+    finish_reduction,
+    local,
+    reduce_gradients,
+    shard_data_parallel,
+)
+from counterpoint.parallelize.recompute import apply_recompute
+from counterpoint.plan.layout import Layout
+from counterpoint.plan.samples import NO_LABEL
+from counterpoint.plan.work import PartWork
+from counterpoint.simulate.operations import Operation, Setting, part_operations
+from counterpoint.simulate.seconds import kernels_of, seconds_of
+from counterpoint.simulate.sizes import BYTES
+
+_PATTERN = "*-*-*-*-"
+_LAYERS = len(_PATTERN)
+_PASSES = 2
+"""Forward and backward."""
+
+_LEAST_SECONDS = 1e-9
+"""Of what others hide; a file has no figure of 0."""
+
+How = Literal["plain", "compiled", "recomputed", "kept", "gathered", "summed"]
+"""How layers run; the last three are sharded, each in a group of its own: they are kept whole, or gathered before
+forward and before backward, or gathered before forward and their gradients summed after backward."""
+
+
+@final
+class HostLayers:
+    """Seconds of a host for layers whose kernels are short. `known` is the hardware as far as it was measured.
+
+    Gradients accumulate over `mesh`. On a CPU that is of this rank alone, since what ranks exchange has figures of its
+    own; a GPU exchanges behind its host.
+    """
+
+    def __init__(self, watch: Stopwatch, known: Callable[[], Hardware], mesh: Callable[[], DeviceMesh]) -> None:
+        self._watch, self._known, self._mesh = watch, known, mesh
+        on_gpu = watch.device.type == "cuda"
+        self._on_gpu, self._rows, width = on_gpu, 128 if on_gpu else 32, 256 if on_gpu else 64
+        self._precision = PrecisionConfig(compute="bfloat16" if on_gpu else "float32")
+        section = DecoderConfig(
+            kind="decoder", pattern=_PATTERN, hidden=width, heads=4, kv_heads=2, head_dim=width // 4, ffn=2 * width,
+            vocab=8,
+        )  # fmt: skip
+        self._width, self._model = width, Model(section, Ends(vocab=8))
+        self._found: dict[How, float] = {}
+
+    def kernel(self, *, is_compiled: bool) -> float:
+        """One kernel of a layer."""
+        how: How = "compiled" if is_compiled else "plain"
+        return _more_than_nothing(self._beside_tables(how) / self._kernels(how))
+
+    def group(self) -> float:
+        """A group of sharded parameters in a pass that neither gathers it nor sums its gradients."""
+        return _more_than_nothing((self._seconds("kept") - self._seconds("plain")) / _PASSES / _LAYERS)
+
+    def gather(self) -> float:
+        """What a gather adds."""
+        return _more_than_nothing((self._seconds("gathered") - self._seconds("kept")) / _PASSES / _LAYERS)
+
+    def sum(self) -> float:
+        """What a sum of gradients adds."""
+        both = (self._seconds("summed") - self._seconds("kept")) / _LAYERS
+        return _more_than_nothing(both - self.gather())
+
+    def recomputed(self) -> float:
+        """A layer that is recomputed, in a pass, beside its kernels."""
+        kernels = self._kernels("recomputed") * self.kernel(is_compiled=False)
+        return _more_than_nothing((self._beside_tables("recomputed") - kernels) / _PASSES / _LAYERS)
+
+    def _seconds(self, how: How) -> float:
+        """The host's seconds for forward and backward of all layers."""
+        if how not in self._found:
+            self._found[how] = self._watch.host(partial(self._call, how))
+        return self._found[how]
+
+    def _beside_tables(self, how: How) -> float:
+        """Those that the tables do not have: on a GPU all of them, since its tables have the device's."""
+        seconds = self._seconds(how)
+        if self._on_gpu:
+            return seconds
+        try:
+            found = seconds_of(self._operations(how), self._known(), self._precision.compute, lambda _axis: (1, 1))
+        except InputError as error:
+            raise NotMeasuredError(str(error)) from None
+        return seconds - found.compute
+
+    def _kernels(self, how: How) -> int:
+        return kernels_of(self._operations(how))
+
+    def _operations(self, how: How) -> list[Operation]:
+        """What the clock counts for these layers."""
+        facts, found = facts_of(self._model), list[Operation]()
+        setting = Setting(
+            layout=Layout(module="layers", ranks=(0,)), value_bytes=BYTES[self._precision.compute],
+            is_compiled=how == "compiled", is_recomputed=how == "recomputed",
+        )  # fmt: skip
+        for part in facts.parts:
+            if part.name.startswith("layers."):
+                work = PartWork(part, 1.0, 1.0, has_pairs_back=True)
+                made = part_operations(work, facts.load(_documents(self._rows)), self._rows, setting)
+                found += (*made.forward, *made.inputs, *made.weights)
+        return found
+
+    def _call(self, how: How) -> Call:
+        chain, device = self._chain(how), self._watch.device
+        dtype = dtype_of(self._precision.compute)
+        inputs, gradient = (random((self._rows, self._width), dtype, device) for _end in range(2))
+        inputs.requires_grad_()
+        batch = _batch(self._rows, device)
+
+        def call() -> None:
+            out = chain(inputs, batch)[MAIN]
+            if how == "summed":
+                begin_reduction(chain)
+            out.backward(gradient)
+            if how == "summed":
+                reduce_gradients(chain, reached=True)
+                finish_reduction(chain, reached=True)
+                begin_accumulation(chain, reshard=False)
+
+        return call
+
+    def _chain(self, how: How) -> Chain:
+        with torch.device("meta"):
+            chain = build_chain(part for part in parts_of(self._model) if part.name.startswith("layers."))
+        if how == "compiled":
+            apply_compile(chain)
+        if how == "recomputed":
+            apply_recompute(chain, frozenset(_PATTERN))
+        if how in ("plain", "compiled", "recomputed"):
+            chain.to(dtype_of(self._precision.compute))
+            chain.to_empty(device=self._watch.device)
+        else:
+            # Resharded, each layer has a group of its own; without, small ones share one.
+            shard_data_parallel(chain, self._mesh(), None, self._precision, reshard=True, recomputes=False)
+            chain.to_empty(device=self._watch.device)
+            sharded: nn.Module = chain
+            assert isinstance(sharded, FSDPModule), "sharded"
+            sharded.set_reshard_after_forward(how == "gathered")
+            begin_accumulation(chain, reshard=how == "gathered")
+        with torch.no_grad():
+            for parameter in chain.parameters():
+                local(parameter).normal_(std=self._width**-0.5)
+        return chain
+
+
+def _more_than_nothing(seconds: float) -> float:
+    return max(seconds, _LEAST_SECONDS)
+
+
+def _documents(rows: int) -> tuple[int, ...]:
+    """Their lengths."""
+    return rows // 2, rows // 2
+
+
+def _batch(rows: int, device: torch.device) -> TextBatch:
+    places = torch.arange(rows, device=device)
+    segments = Segments.build(_documents(rows), rows, device)
+    return TextBatch(torch.zeros_like(places), places, torch.full_like(places, NO_LABEL), segments, 1.0)

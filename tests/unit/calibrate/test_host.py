@@ -1,0 +1,77 @@
+"""What layers take of a host, from the seconds of their passes."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import cast
+
+import pytest
+import torch
+from torch.distributed.device_mesh import DeviceMesh
+
+from counterpoint import costs
+from counterpoint.calibrate.host import HostLayers, How
+from counterpoint.calibrate.stopwatch import Call, NotMeasuredError, Stopwatch
+from counterpoint.costs.hardware import Hardware
+
+H200 = costs.load("H200")
+LAYERS = 8
+PLAIN, COMPILED, AGAIN = 708, 180, 1000
+"""Kernels that the clock counts for forward and backward of these layers: as they are, compiled, and recomputed."""
+
+
+class Times:
+    """A stopwatch that knows what passes take."""
+
+    def __init__(self, device: str, seconds: dict[How, float]) -> None:
+        self.device, self._seconds = torch.device(device), seconds
+
+    def host(self, make: Callable[[], Call]) -> float:
+        (how,) = cast("partial[Call]", make).args
+        return self._seconds[how]
+
+
+def _layers(seconds: dict[How, float], hardware: Hardware = H200) -> HostLayers:
+    watch = cast(Stopwatch, Times(hardware.device, seconds))
+    return HostLayers(watch, lambda: hardware, lambda: cast(DeviceMesh, None))
+
+
+def test_a_figure_is_that_of_one_kernel_one_group_and_one_layer() -> None:
+    plain, kept = PLAIN * 1e-5, PLAIN * 1e-5 + 2 * LAYERS * 1e-4
+    layers = _layers({
+        "plain": plain,
+        "compiled": COMPILED * 7e-5,
+        "recomputed": AGAIN * 1e-5 + 2 * LAYERS * 5e-4,
+        "kept": kept,
+        "gathered": kept + 2 * LAYERS * 2e-4,
+        "summed": kept + LAYERS * (2e-4 + 3e-4),
+    })  # fmt: skip
+    assert layers.kernel(is_compiled=False) == pytest.approx(1e-5)
+    assert layers.kernel(is_compiled=True) == pytest.approx(7e-5)
+    assert layers.group() == pytest.approx(1e-4)
+    assert layers.gather() == pytest.approx(2e-4)
+    assert layers.sum() == pytest.approx(3e-4)
+    assert layers.recomputed() == pytest.approx(5e-4)
+
+
+def test_on_a_cpu_a_kernel_takes_what_the_tables_do_not_have() -> None:
+    memory = H200.memory
+    assert memory is not None, "measured"
+    slower = replace(memory, seconds=tuple(second and second + 1e-6 for second in memory.seconds))
+    hardware = (H200, replace(H200, device="cpu"), replace(H200, device="cpu", memory=slower))
+    whole, beside, less = (_layers({"plain": 1.0}, one).kernel(is_compiled=False) for one in hardware)
+    assert whole == 1.0 / PLAIN
+    # All but 7 products with their gradients, and 4 cores, of two layers each are element-wise.
+    element_wise = PLAIN - LAYERS // 2 * (3 * 7 + 2 * 2)
+    assert beside - less == pytest.approx(element_wise * 1e-6 / PLAIN)
+    assert less < beside < whole
+
+
+def test_what_others_hide_is_next_to_nothing() -> None:
+    """A file has no figure of 0, and noise may make a difference less than that."""
+    assert 0 < _layers({"plain": 1.0, "kept": 0.9}).group() < 1e-8
+
+
+def test_without_tables_a_cpus_kernels_are_not_measured() -> None:
+    with pytest.raises(NotMeasuredError, match=r"no figures of attention.float32"):
+        _layers({"plain": 1.0}, replace(H200, device="cpu", attentions={})).kernel(is_compiled=False)

@@ -133,14 +133,18 @@ def balance(model: str, cost: Cost, without: float, lanes: int, samples: int, mi
 
 @dataclass(frozen=True)
 class Timing:
-    """Milliseconds of one core, the least and the median of several rounds: to plan a batch, to take its digest, and to
-    lay out and route what rank 0 needs of it."""
+    """Milliseconds of one core, the least and the median of several rounds: to plan a batch from its packs, to take its
+    digest, to lay out and route what rank 0 needs of it, and all of that, which is what a rank plans in a step.
+
+    Every round starts from packs alone: nothing is kept from the round before.
+    """
 
     what: str
     items: int
     plan: tuple[float, float]
     digest: tuple[float, float]
     own: tuple[float, float]
+    step: tuple[float, float]
 
 
 def timing(what: str, plan: Plan, packs: tuple[Pack, ...], rounds: int) -> Timing:
@@ -154,7 +158,8 @@ def timing(what: str, plan: Plan, packs: tuple[Pack, ...], rounds: int) -> Timin
         batch.digest()
         compared = time.process_time()
         read(plan, batch)
-        spent.append([planned - start, compared - planned, time.process_time() - compared])
+        done = time.process_time()
+        spent.append([planned - start, compared - planned, done - compared, done - start])
     least_and_median = [
         (round(1e3 * min(times), 2), round(1e3 * statistics.median(times), 2)) for times in zip(*spent, strict=True)
     ]
@@ -217,7 +222,9 @@ def main() -> None:
     ]
     print("512 language lanes, 4,096 documents; milliseconds of one core, least and median")
     for one in timings:
-        print(f"{one.what:34} {one.items:6,} items  plan {one.plan}  digest {one.digest}  own {one.own}")
+        print(
+            f"{one.what:34} {one.items:6,} items  plan {one.plan}  digest {one.digest}  own {one.own}  step {one.step}"
+        )
     print("model   without lanes samples microbatches | in order: lane cells | dealt: lane cells | largest over worst")
     balances = []
     for model, without, lanes, samples, microbatches in itertools.product(

@@ -81,7 +81,7 @@ class Cost:
 
 @final
 class CostTable:
-    """Costs by numbers of rows, each computed once for all that is asked of the table."""
+    """Costs by numbers of rows, each computed when it is first asked for."""
 
     def __init__(self, cost: Cost) -> None:
         self._cost = cost
@@ -90,8 +90,9 @@ class CostTable:
     def of_each(self, lengths: Sequence[int]) -> list[int]:
         """The cost of each of these numbers of rows."""
         known = self._known
-        for length in set(lengths).difference(known):
-            known[length] = self._cost.of(length)
+        for length in set(lengths):
+            if length not in known:
+                known[length] = self._cost.of(length)
         return [known[length] for length in lengths]
 
 

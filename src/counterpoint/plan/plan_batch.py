@@ -20,15 +20,19 @@ def plan_batch(
     sink: str,
     microbatches: int,
     meetings: Meetings | None = None,
+    costs: Mapping[str, CostTable] | None = None,
 ) -> BatchPlan:
     """Deal packs to the lanes and microbatches of the sink, and every item to a lane of its module, both by cost.
 
-    Packs stay whole. An item's lane is one that can meet its document's lane; without `meetings` any lane can.
+    Packs stay whole. An item's lane is one that can meet its document's lane; without `meetings` any lane can. `costs`
+    are those of the modules, with what is known from other steps.
     """
+    if costs is None:
+        costs = {name: CostTable(module.cost) for name, module in modules.items()}
     documents = tuple(itertools.chain.from_iterable(packs))
     target = modules[sink]
     firsts = list(itertools.accumulate(map(len, packs), initial=0))
-    cells = _deal_packs(firsts, [document.tokens for document in documents], target, microbatches)
+    cells = _deal_packs(firsts, [document.tokens for document in documents], target, costs[sink], microbatches)
     homes, home_lanes = [0] * len(documents), [0] * len(documents)
     shares: dict[str, tuple[Lanes, ...]] = {}
     of_sink = []
@@ -47,17 +51,20 @@ def plan_batch(
         of_microbatches: list[list[int]] = [[] for _ in range(0, microbatches, module.group)]
         for d, home in enumerate(homes):
             of_microbatches[home // module.group].append(d)
-        items = _Items(module, documents, home_lanes, _nearby(name, module.layout.dp, target.layout.dp, meetings))
+        nearby = _nearby(name, module.layout.dp, target.layout.dp, meetings)
+        items = _Items(module, documents, home_lanes, nearby, costs[name])
         shares[name] = tuple(Lanes(items.deal(numbers), documents, module, lay_items) for numbers in of_microbatches)
     return BatchPlan(step, documents, shares, tuple(homes), microbatches, modules, sink)
 
 
-def _deal_packs(firsts: Sequence[int], lengths: Sequence[int], target: ModuleRows, microbatches: int) -> Cells:
+def _deal_packs(
+    firsts: Sequence[int], lengths: Sequence[int], target: ModuleRows, costs: CostTable, microbatches: int
+) -> Cells:
     """Deal packs, which begin at the documents `firsts`; documents have these `lengths`."""
     lanes = target.layout.dp
     if target.balance == "none":
         return deal_packs_in_order(len(firsts) - 1, lanes, microbatches)
-    return deal_packs(_sums(target.cost.of_each(lengths), firsts), _sums(lengths, firsts), lanes, microbatches)
+    return deal_packs(_sums(costs.of_each(lengths), firsts), _sums(lengths, firsts), lanes, microbatches)
 
 
 def _sums(values: Sequence[int], firsts: Sequence[int]) -> list[int]:
@@ -76,7 +83,12 @@ class _Items:
     """Deals the items of one module, microbatch by microbatch; documents have these `home_lanes`."""
 
     def __init__(
-        self, module: ModuleRows, documents: Sequence[Document], home_lanes: Sequence[int], nearby: Sequence[range]
+        self,
+        module: ModuleRows,
+        documents: Sequence[Document],
+        home_lanes: Sequence[int],
+        nearby: Sequence[range],
+        costs: CostTable,
     ) -> None:
         self._module = module
         self._documents = documents
@@ -84,7 +96,7 @@ class _Items:
         near_lane = [lane * lanes // len(nearby) for lane in range(len(nearby))]
         self._home_lanes, self._near = home_lanes, [near_lane[lane] for lane in home_lanes]
         self._nearby = nearby
-        self._costs = CostTable(module.cost)
+        self._costs = costs
         self._totals = [0] * lanes
 
     def deal(self, numbers: Sequence[int]) -> tuple[tuple[Unit, ...], ...]:

@@ -146,8 +146,9 @@ def find_origin(positions: Positions, members: Mapping[str, tuple[int, ...]], wa
     here = {rank: position for rank, position in positions.items() if position is not None}
     waits: Waits = {rank: {} for rank in here}
     skipped: list[int] = []
+    behind = _Behind(positions, members)
     for rank, position in here.items():
-        for awaited, what in _by_calls(rank, position, positions, members):
+        for awaited, what in _by_calls(position, behind):
             waits[rank].setdefault(awaited, what)
             if awaited in here and _is_past(rank, position, awaited, here[awaited], walks):
                 skipped.append(awaited)
@@ -173,20 +174,37 @@ def find_origin(positions: Positions, members: Mapping[str, tuple[int, ...]], wa
     return Verdict(tuple(sorted(origins, key=lambda rank: here[rank].left)), "working", waits)
 
 
-def _by_calls(
-    rank: int, position: Position, positions: Positions, members: Mapping[str, tuple[int, ...]]
-) -> Iterator[tuple[int, str]]:
-    """Members of a communicator that have begun fewer collectives on it."""
+class _Behind(dict[tuple[str, int], tuple[int, ...]]):
+    """By communicator and number, its members that have begun fewer collectives on it or do not answer.
+
+    Members of a communicator ask for few different numbers: each is looked at a few times, not once by each other.
+    """
+
+    def __init__(self, positions: Positions, members: Mapping[str, tuple[int, ...]]) -> None:
+        super().__init__()
+        self._positions, self._members = positions, members
+
+    def __missing__(self, key: tuple[str, int]) -> tuple[int, ...]:
+        name, count = key
+        found = self[key] = tuple(rank for rank in self._members.get(name, ()) if self._lacks(rank, name, count))
+        return found
+
+    def _lacks(self, rank: int, name: str, count: int) -> bool:
+        position = self._positions.get(rank)
+        return position is None or (position.calls or {}).get(name, 0) < count
+
+
+def _by_calls(position: Position, behind: _Behind) -> Iterator[tuple[int, str]]:
+    """Members of a communicator that have begun fewer collectives on it than a rank at this position."""
     for name, count in (position.calls or {}).items():
         if use_of(name) == STORAGE and position.phase not in STORING:
             continue
         if position.device is not None and use_of(name) not in (CONTROL, STORAGE):
             # A host that works ahead of its device waits in no collective.
             continue
-        for other in members.get(name, ()):
-            theirs = positions.get(other)
-            if other != rank and (theirs is None or (theirs.calls or {}).get(name, 0) < count):
-                yield other, f"{_COLLECTIVE}{name}"
+        # The rank itself has begun as many.
+        for other in behind[name, count]:
+            yield other, f"{_COLLECTIVE}{name}"
 
 
 def _busy(here: Mapping[int, Position], waits: Waits) -> frozenset[int]:

@@ -5,13 +5,12 @@ where they lie in a lane's rows is computed for the lanes that a rank looks at.
 """
 
 import hashlib
-from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
-from operator import attrgetter
-from typing import final, overload
+from struct import pack
+from typing import NamedTuple, final, overload
 
 from counterpoint.plan.cost import ROWS, Cost
 from counterpoint.plan.layout import Layout
@@ -21,8 +20,7 @@ DOCUMENT = -1
 """The `item` of a span that is a document itself, not one of its items."""
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(NamedTuple):
     """A document or an item laid into a lane: `rows_in` rows from `row_in` on enter, `rows_out` rows leave."""
 
     document: int
@@ -86,9 +84,12 @@ class ModuleRows:
         """The rows of an item that enter: its patches or frames, or the rows that its root made of them."""
         return item.rows if self.roots else item.rows_in
 
-    def extent(self, item: Item) -> int:
-        """Rows that an item takes up after the merge, its prefix included."""
-        return self.lead + (self.rows_in(item) // self.merge if self.queries else item.rows)
+    def extents(self, items: Iterable[Item]) -> list[int]:
+        """Rows that each item takes up after the merge, its prefix included."""
+        lead, merge = self.lead, self.merge
+        if self.queries:
+            return [lead + self.rows_in(item) // merge for item in items]
+        return [lead + item.rows for item in items]
 
 
 Unit = tuple[int, int]
@@ -193,6 +194,8 @@ class BatchPlan:
         for document, home in zip(self.documents, self.homes, strict=True):
             if home not in found and any(item.module in names for item in document.items):
                 found.add(home)
+                if len(found) == self.microbatches:
+                    break
         return found
 
     def has_even_lanes(self, microbatch: int) -> bool:
@@ -204,26 +207,30 @@ class BatchPlan:
         """63 bits that differ between different plans; ranks compare it before a step."""
         told = hashlib.sha256(repr([(name, *_laying(rows)) for name, rows in sorted(self.rows.items())]).encode())
         for numbers in self._numbers():
-            data = array("q", numbers).tobytes()
+            data = pack(f"<{len(numbers)}q", *numbers)
             told.update(len(data).to_bytes(8, "little") + data)
         return int.from_bytes(told.digest()[:8], "big") >> 1
 
-    def _numbers(self) -> Iterator[Iterable[int]]:
+    def _numbers(self) -> Iterator[list[int]]:
         """All that is planned, as runs of numbers."""
-        items = [item for document in self.documents for item in document.items]
+        documents = self.documents
+        items = [item for document in documents for item in document.items]
         modules = {name: number for number, name in enumerate(sorted({item.module for item in items}))}
-        yield (self.step, self.microbatches, *self.homes)
-        for fact in ("source", "index", "tokens", "loss_tokens"):
-            yield map(attrgetter(fact), self.documents)
-        yield chain.from_iterable((len(document.items), *document.mtp_loss_tokens) for document in self.documents)
-        for fact in ("position", "rows_in", "rows"):
-            yield map(attrgetter(fact), items)
-        yield (modules[item.module] for item in items)
-        yield (-1 if item.columns is None else item.columns for item in items)
+        yield [self.step, self.microbatches, *self.homes]
+        yield [document.source for document in documents]
+        yield [document.index for document in documents]
+        yield [document.tokens for document in documents]
+        yield [document.loss_tokens for document in documents]
+        yield [number for document in documents for number in (len(document.items), *document.mtp_loss_tokens)]
+        yield [item.position for item in items]
+        yield [item.rows_in for item in items]
+        yield [item.rows for item in items]
+        yield [modules[item.module] for item in items]
+        yield [-1 if item.columns is None else item.columns for item in items]
         for _module, shares in sorted(self.shares.items()):
             for lanes in shares:
-                yield map(len, lanes.dealt)
-                yield chain.from_iterable(chain.from_iterable(lanes.dealt))
+                yield list(map(len, lanes.dealt))
+                yield list(chain.from_iterable(chain.from_iterable(lanes.dealt)))
 
     def items_of(self, module: "ModuleRows") -> Iterator[Item]:
         """All items of the step that pass through a module."""

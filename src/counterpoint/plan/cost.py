@@ -76,7 +76,23 @@ class Cost:
 
     def of_each(self, lengths: Sequence[int]) -> list[int]:
         """The cost of each of these numbers of rows, computed once for each that occurs."""
-        known = {length: self.of(length) for length in set(lengths)}
+        return CostTable(self).of_each(lengths)
+
+
+@final
+class CostTable:
+    """Costs by numbers of rows, each computed when it is first asked for."""
+
+    def __init__(self, cost: Cost) -> None:
+        self._cost = cost
+        self._known: dict[int, int] = {}
+
+    def of_each(self, lengths: Sequence[int]) -> list[int]:
+        """The cost of each of these numbers of rows."""
+        known = self._known
+        for length in set(lengths):
+            if length not in known:
+                known[length] = self._cost.of(length)
         return [known[length] for length in lengths]
 
 

@@ -11,25 +11,23 @@ def deal_items(costs: Sequence[int], near: Sequence[int], lanes: range, totals: 
     Ties go to the lane with the least in `totals`, the step's loads so far, which this updates. Units of the same cost
     then trade places, so that as many as possible are in the lane `near` their document.
     """
-    alike: dict[int, list[int]] = {}
-    for unit, cost in enumerate(costs):
-        if cost in alike:
-            alike[cost].append(unit)
-        else:
-            alike[cost] = [unit]
     by_total = sorted(lanes, key=totals.__getitem__)
     # A load and its lane's place are one number, load * size + place: half the time of a heap of pairs.
     size = len(by_total)
     loads = list(range(size))
+    units = costliest_first(costs)
+    falling = [costs[unit] for unit in units]
+    places = [by_total[heapreplace(loads, loads[0] + cost * size) % size] for cost in falling]
+    homes = [near[unit] for unit in units]
+    start = 0
+    for _cost, alike in itertools.groupby(falling):
+        stop = start + len(list(alike))
+        if stop > start + 1:
+            places[start:stop] = brought_home(places[start:stop], homes[start:stop])
+        start = stop
     lane_of = [0] * len(costs)
-    for cost in sorted(alike, reverse=True):
-        units, more, places = alike[cost], cost * size, []
-        for _unit in units:
-            least = loads[0]
-            places.append(by_total[least % size])
-            heapreplace(loads, least + more)
-        for unit, lane in zip(units, brought_home(places, [near[unit] for unit in units]), strict=True):
-            lane_of[unit] = lane
+    for unit, lane in zip(units, places, strict=True):
+        lane_of[unit] = lane
     for load in loads:
         totals[by_total[load % size]] += load // size
     return lane_of
@@ -37,11 +35,11 @@ def deal_items(costs: Sequence[int], near: Sequence[int], lanes: range, totals: 
 
 def brought_home(places: list[int], near: Sequence[int]) -> list[int]:
     """The same places after a trade: a unit has a place in the lane `near` it if there are enough."""
-    if len(places) == 1:
-        return places
     free: dict[int, int] = {}
     for lane in places:
         free[lane] = free.get(lane, 0) + 1
+    if len(free) == len(places) and free.keys().isdisjoint(near):
+        return places
     taken = []
     for lane in near:
         if free.get(lane):

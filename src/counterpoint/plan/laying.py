@@ -4,6 +4,7 @@ import heapq
 from collections.abc import Sequence
 
 from counterpoint.plan.batch import DOCUMENT, ModuleRows, Share, Span, Unit
+from counterpoint.plan.deal_items import costliest_first
 from counterpoint.plan.samples import Document
 
 
@@ -23,34 +24,36 @@ def lay_items(units: Sequence[Unit], documents: Sequence[Document], module: Modu
 
     Queries leave in the piece of their item, with nothing before or between them.
     """
-    extents = {(d, i): module.extent(documents[d].items[i]) for d, i in units}
-    pieces = _deal_pieces(units, extents, module.layout.cp)
+    items = [documents[d].items[i] for d, i in units]
+    extents = module.extents(items)
+    pieces = _deal_pieces(extents, module.layout.cp)
     multiple = module.layout.lane_size // len(pieces)
-    size = _padded(max(sum(extents[unit] for unit in piece) for piece in pieces), multiple)
+    size = _padded(max(sum(extents[number] for number in piece) for piece in pieces), multiple)
     left = _padded(max(map(len, pieces)) * module.queries, multiple) if module.queries else size
-    spans = []
-    for number, piece in enumerate(pieces):
-        row, row_out = number * size, number * left
-        for d, i in piece:
-            item = documents[d].items[i]
-            first = row + module.lead
+    spans, lead = [], module.lead
+    for place, piece in enumerate(pieces):
+        row, row_out = place * size, place * left
+        for number in piece:
+            d, i = units[number]
+            first = row + lead
             out = row_out if module.queries else first
-            spans.append(Span(d, i, first * module.merge, module.rows_in(item), out, item.rows))
-            row, row_out = row + extents[d, i], row_out + module.queries
+            spans.append(Span(d, i, first * module.merge, module.rows_in(items[number]), out, items[number].rows))
+            row, row_out = row + extents[number], row_out + module.queries
     return Share(tuple(spans), len(pieces) * size * module.merge, len(pieces) * left)
 
 
-def _deal_pieces(units: Sequence[Unit], rows: dict[Unit, int], cp: int) -> list[list[Unit]]:
-    """Deal items by their `rows` to cp ranks, the largest first to the emptiest; all go into one piece, to be cut, if
+def _deal_pieces(rows: Sequence[int], cp: int) -> list[list[int]]:
+    """Deal items of so many `rows` to cp ranks, the largest first to the emptiest; all go into one piece, to be cut, if
     one exceeds a share."""
-    if cp == 1 or max(rows.values(), default=0) * cp > sum(rows.values()):
-        return [list(units)]
-    pieces: list[list[Unit]] = [[] for _ in range(cp)]
-    loads = [(0, piece) for piece in range(cp)]
-    for unit in sorted(units, key=lambda unit: (-rows[unit], unit)):
-        load, piece = loads[0]
-        heapq.heapreplace(loads, (load + rows[unit], piece))
-        pieces[piece].append(unit)
+    if cp == 1 or max(rows, default=0) * cp > sum(rows):
+        return [list(range(len(rows)))]
+    pieces: list[list[int]] = [[] for _ in range(cp)]
+    # A load and its piece are one number, as in `deal_items`.
+    loads = list(range(cp))
+    for item in costliest_first(rows):
+        load = loads[0]
+        heapq.heapreplace(loads, load + rows[item] * cp)
+        pieces[load % cp].append(item)
     return [sorted(piece) for piece in pieces]
 
 

@@ -9,6 +9,7 @@ from counterpoint.plan.action import Action, Direction
 from counterpoint.plan.activations import KEEPS_ALL, ActivationPolicy
 from counterpoint.plan.batch import BatchPlan, ModuleRows
 from counterpoint.plan.communicators import EXPERT_AXES, Communicator, communicators, transfer_name
+from counterpoint.plan.cost import CostTable
 from counterpoint.plan.digest import digest_of
 from counterpoint.plan.erase import Erasure
 from counterpoint.plan.further_loss import FurtherLoss
@@ -299,7 +300,12 @@ class Plan:
 
     def batch(self, step: int, packs: tuple[Pack, ...]) -> BatchPlan:
         """The batch plan of a step."""
-        return plan_batch(step, packs, self.rows, self.sink, self.microbatches, self.meetings)
+        return plan_batch(step, packs, self.rows, self.sink, self.microbatches, self.meetings, self._costs)
+
+    @cached_property
+    def _costs(self) -> dict[str, CostTable]:
+        """The costs of each module's documents or items, whose lengths recur from step to step."""
+        return {name: CostTable(rows.cost) for name, rows in self.rows.items()}
 
     def route(self, batch: BatchPlan, link: Link, exchange: int, rank: int | None = None) -> Route:
         """The forward route of an exchange of a link, or what of it concerns a rank; gradients go back along the same

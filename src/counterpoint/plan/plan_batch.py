@@ -2,8 +2,10 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
+from typing import final
 
 from counterpoint.plan.batch import DOCUMENT, BatchPlan, Lanes, ModuleRows, Unit
+from counterpoint.plan.cost import CostTable
 from counterpoint.plan.deal_items import deal_evenly, deal_items
 from counterpoint.plan.deal_packs import Cells, deal_packs, deal_packs_in_order
 from counterpoint.plan.laying import lay_documents, lay_items
@@ -18,25 +20,29 @@ def plan_batch(
     sink: str,
     microbatches: int,
     meetings: Meetings | None = None,
+    costs: Mapping[str, CostTable] | None = None,
 ) -> BatchPlan:
     """Deal packs to the lanes and microbatches of the sink, and every item to a lane of its module, both by cost.
 
-    Packs stay whole. An item's lane is one that can meet its document's lane; without `meetings` any lane can.
+    Packs stay whole. An item's lane is one that can meet its document's lane; without `meetings` any lane can. `costs`
+    are those of the modules, with what is known from other steps.
     """
-    documents = tuple(document for pack in packs for document in pack)
+    if costs is None:
+        costs = {name: CostTable(module.cost) for name, module in modules.items()}
+    documents = tuple(itertools.chain.from_iterable(packs))
     target = modules[sink]
     firsts = list(itertools.accumulate(map(len, packs), initial=0))
-    cells = _deal_packs(firsts, [document.tokens for document in documents], target, microbatches)
+    cells = _deal_packs(firsts, [document.tokens for document in documents], target, costs[sink], microbatches)
     homes, home_lanes = [0] * len(documents), [0] * len(documents)
     shares: dict[str, tuple[Lanes, ...]] = {}
     of_sink = []
     for m, lanes in enumerate(cells):
         dealt = []
         for lane, numbers in enumerate(lanes):
-            units = tuple((d, DOCUMENT) for pack in numbers for d in range(firsts[pack], firsts[pack + 1]))
+            units = [(d, DOCUMENT) for pack in numbers for d in range(firsts[pack], firsts[pack + 1])]
             for d, _document in units:
                 homes[d], home_lanes[d] = m, lane
-            dealt.append(units)
+            dealt.append(tuple(units))
         of_sink.append(Lanes(tuple(dealt), documents, target, lay_documents))
     for name, module in modules.items():
         if name == sink:
@@ -46,20 +52,19 @@ def plan_batch(
         for d, home in enumerate(homes):
             of_microbatches[home // module.group].append(d)
         nearby = _nearby(name, module.layout.dp, target.layout.dp, meetings)
-        totals = [0] * module.layout.dp
-        shares[name] = tuple(
-            Lanes(_deal_items(numbers, documents, module, home_lanes, nearby, totals), documents, module, lay_items)
-            for numbers in of_microbatches
-        )
+        items = _Items(module, documents, home_lanes, nearby, costs[name])
+        shares[name] = tuple(Lanes(items.deal(numbers), documents, module, lay_items) for numbers in of_microbatches)
     return BatchPlan(step, documents, shares, tuple(homes), microbatches, modules, sink)
 
 
-def _deal_packs(firsts: Sequence[int], lengths: Sequence[int], target: ModuleRows, microbatches: int) -> Cells:
+def _deal_packs(
+    firsts: Sequence[int], lengths: Sequence[int], target: ModuleRows, costs: CostTable, microbatches: int
+) -> Cells:
     """Deal packs, which begin at the documents `firsts`; documents have these `lengths`."""
     lanes = target.layout.dp
     if target.balance == "none":
         return deal_packs_in_order(len(firsts) - 1, lanes, microbatches)
-    return deal_packs(_sums(target.cost.of_each(lengths), firsts), _sums(lengths, firsts), lanes, microbatches)
+    return deal_packs(_sums(costs.of_each(lengths), firsts), _sums(lengths, firsts), lanes, microbatches)
 
 
 def _sums(values: Sequence[int], firsts: Sequence[int]) -> list[int]:
@@ -73,36 +78,57 @@ def _nearby(name: str, count: int, lanes: int, meetings: Meetings | None) -> lis
     return [range(count) if meetings is None else meetings.lanes(name, lane, lane) for lane in range(lanes)]
 
 
-def _deal_items(
-    numbers: Sequence[int],
-    documents: Sequence[Document],
-    module: ModuleRows,
-    home_lanes: Sequence[int],
-    nearby: Sequence[range],
-    totals: list[int],
-) -> tuple[tuple[Unit, ...], ...]:
-    """The items of a module in the documents `numbers`, by lane; `totals` are the loads of lanes so far."""
-    own: dict[range, list[int]] = {neighbours: [] for neighbours in nearby}
-    for d in numbers:
-        own[nearby[home_lanes[d]]].append(d)
-    dealt: list[list[Unit]] = [[] for _ in range(module.layout.dp)]
-    near_lane = [lane * len(dealt) // len(nearby) for lane in range(len(nearby))]
-    names = module.names
-    for neighbours, near in own.items():
-        units = [(d, i) for d in near for i, item in enumerate(documents[d].items) if item.module in names]
-        if module.balance == "none":
-            for lane, run in zip(neighbours, deal_evenly(len(units), len(neighbours)), strict=True):
+@final
+class _Items:
+    """Deals the items of one module, microbatch by microbatch; documents have these `home_lanes`."""
+
+    def __init__(
+        self,
+        module: ModuleRows,
+        documents: Sequence[Document],
+        home_lanes: Sequence[int],
+        nearby: Sequence[range],
+        costs: CostTable,
+    ) -> None:
+        self._module = module
+        self._documents = documents
+        lanes = module.layout.dp
+        near_lane = [lane * lanes // len(nearby) for lane in range(len(nearby))]
+        self._home_lanes, self._near = home_lanes, [near_lane[lane] for lane in home_lanes]
+        self._nearby = nearby
+        self._costs = costs
+        self._totals = [0] * lanes
+
+    def deal(self, numbers: Sequence[int]) -> tuple[tuple[Unit, ...], ...]:
+        """The items of the documents `numbers`, by lane."""
+        own: dict[range, list[int]] = {neighbours: [] for neighbours in self._nearby}
+        of_lane = [own[neighbours] for neighbours in self._nearby]
+        for d in numbers:
+            of_lane[self._home_lanes[d]].append(d)
+        dealt: list[list[Unit]] = [[] for _ in self._totals]
+        for neighbours, near in own.items():
+            self._deal_among(neighbours, near, dealt)
+        return tuple(map(tuple, dealt))
+
+    def _deal_among(self, lanes: range, numbers: Sequence[int], dealt: list[list[Unit]]) -> None:
+        """Deal the items of documents among some lanes."""
+        documents, names = self._documents, self._module.names
+        units = [(d, i) for d in numbers for i, item in enumerate(documents[d].items) if item.module in names]
+        if self._module.balance == "none":
+            for lane, run in zip(lanes, deal_evenly(len(units), len(lanes)), strict=True):
                 dealt[lane] = units[run.start : run.stop]
-            continue
-        costs = module.cost.of_each([module.rows_in(documents[d].items[i]) for d, i in units])
-        homes = [near_lane[home_lanes[d]] for d, _item in units]
-        if module.balance == "sample":
-            lanes = _deal_samples([d for d, _item in units], costs, homes, neighbours, totals)
+            return
+        if len(lanes) == 1:
+            dealt[lanes[0]] = units
+            return
+        costs = self._costs.of_each([self._module.rows_in(documents[d].items[i]) for d, i in units])
+        near = [self._near[d] for d, _item in units]
+        if self._module.balance == "sample":
+            found = _deal_samples([d for d, _item in units], costs, near, lanes, self._totals)
         else:
-            lanes = deal_items(costs, homes, neighbours, totals)
-        for unit, lane in zip(units, lanes, strict=True):
+            found = deal_items(costs, near, lanes, self._totals)
+        for unit, lane in zip(units, found, strict=True):
             dealt[lane].append(unit)
-    return tuple(map(tuple, dealt))
 
 
 def _deal_samples(

@@ -112,18 +112,25 @@ class _Part:
                 yield lane, unit
 
     def _own_units(self) -> Iterator[tuple[int, Unit]]:
-        """Those that leave the rank's lane, and those of other lanes that reach it."""
-        (own, _place), (reached, _place) = self.place_at(self.link.source), self.place_at(self.link.target)
-        for unit in self.sources.dealt[own] if own >= 0 else ():
+        """Those of which a row leaves the rank, and those that reach its lane."""
+        (own, place), (reached, _place) = self.place_at(self.link.source), self.place_at(self.link.target)
+        leaving = self._leaving(own, place) if own >= 0 else set()
+        for unit in leaving:
             yield own, unit
         names = self.batch.rows[self.link.source.module].names
         for document, number in self.targets.dealt[reached] if reached >= 0 else ():
             items = self.batch.documents[document].items
             for item in range(len(items)) if number == DOCUMENT else (number,):
                 if items[item].module in names:
-                    lane = self.sources.lane_of[document, item]
-                    if lane != own:
-                        yield lane, (document, item)
+                    unit = document, item
+                    if unit not in leaving:
+                        yield self.sources.lane_of[unit], unit
+
+    def _leaving(self, lane: int, place: int) -> set[Unit]:
+        """Of the units of the rank's lane those with a row in its shard."""
+        share = self.sources[lane]
+        size = share.rows_out // self.layouts[self.link.source.module].lane_size
+        return {(s.document, s.item) for s in share.spans if _overlap(size, place, s.row_out, s.rows_out)}
 
 
 def _hop(part: _Part) -> Iterator[Copy]:

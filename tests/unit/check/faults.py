@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from counterpoint.check.events import Collective, Entry, Events, Exchange, Run, Wait
 from counterpoint.plan.action import Action, parse_action
-from counterpoint.plan.batch import BatchPlan, Share, Span
+from counterpoint.plan.batch import BatchPlan, Share
 
 Programs = dict[int, tuple[Action, ...]]
 
@@ -42,7 +42,7 @@ def with_share(batch: BatchPlan, module: str, microbatch: int, lane: int, share:
 def with_span(batch: BatchPlan, module: str, microbatch: int, lane: int, **changes: int) -> BatchPlan:
     """A batch with the first span of a share changed."""
     share = batch.shares[module][microbatch][lane]
-    first: Span = replace(share.spans[0], **changes)
+    first = share.spans[0]._replace(**changes)
     return with_share(batch, module, microbatch, lane, replace(share, spans=(first, *share.spans[1:])))
 
 

@@ -264,3 +264,24 @@ def test_who_left_out_what_comes_first_is_told_where_the_step_ends(action: Step 
     verdict = find_origin(positions, ranks, {TRAINING: Walk(dict.fromkeys(events, (action,)), events)})
     expected = ((1,), "skipped") if action == Step() else ((0, 1), "apart")
     assert (verdict.origins, verdict.kind) == expected
+
+
+@given(st.lists(st.none() | st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=2, max_size=7))
+def test_a_rank_waits_for_all_members_that_have_begun_fewer_collectives(begun: list[tuple[int, int] | None]) -> None:
+    members = {"world": tuple(range(len(begun))), "pair": (0, len(begun) - 1)}
+    positions = {
+        rank: None if counts is None else Position("reading", calls=dict(zip(members, counts, strict=True)))
+        for rank, counts in enumerate(begun)
+    }
+    waits = find_origin(positions, members, {}).waits
+    for rank, position in positions.items():
+        if position is None or position.calls is None:
+            assert rank not in waits
+            continue
+        behind = set()
+        for name, count in position.calls.items():
+            for other in members[name]:
+                theirs = positions[other]
+                if theirs is None or theirs.calls is None or theirs.calls[name] < count:
+                    behind.add(other)
+        assert waits[rank].keys() == behind

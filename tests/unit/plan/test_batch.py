@@ -195,7 +195,7 @@ def test_queries_leave_whatever_the_size_of_their_item(
         end_in, end_out = span.row_in + span.rows_in, span.row_out + span.rows_out
     assert end_in <= share.rows_in
     assert end_out <= share.rows_out
-    extents = [rows.extent(item) for item in items]
+    extents = rows.extents(items)
     if sizes and max(extents) * cp <= sum(extents):
         for span in share.spans:
             piece = span.row_in // (share.rows_in // cp)

@@ -10,15 +10,16 @@ from counterpoint.kinds.names import GATED, Activation, NormKind
 from counterpoint.plan.kept import ATTENTION, KEEPS_NOTHING, Cut, Keeps, Kept
 
 
-def norm_keeps(kind: NormKind, width: int, *, cut: Cut = "rows") -> Keeps:
-    """What a norm of rows keeps: the rows and their statistics; an RMS norm in plain torch has wide copies of both."""
+def norm_keeps(kind: NormKind, width: int, *, heads: int = 1, cut: Cut = "rows") -> Keeps:
+    """What a norm of rows, or of each of so many heads of a row, keeps: the rows and the statistics of what it
+    normalises; an RMS norm in plain torch has wide copies of both."""
     if kind == "none":
         return KEEPS_NOTHING
     rows = Kept(width, cut=cut)
     if kind == "layer":
-        return Keeps.alike(rows, Kept(2, cut=cut))
-    wide = (Kept(width, "wide", cut, of="norms"), Kept(width, "wide", cut, of="norms"), Kept(1, "wide", cut))
-    fused = (rows, Kept(1, "wide", cut))
+        return Keeps.alike(rows, Kept(2 * heads, cut=cut))
+    wide = (Kept(width, "wide", cut, of="norms"), Kept(width, "wide", cut, of="norms"), Kept(heads, "wide", cut))
+    fused = (rows, Kept(heads, "wide", cut))
     return Keeps((*wide, Kept(width, cut=cut, instead="norms")), fused, fused)
 
 

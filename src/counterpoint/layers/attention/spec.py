@@ -130,7 +130,8 @@ def _facts(name: str, section: AttentionConfig, hidden: int) -> PartFacts:
 
 def _head_norms_keep(section: AttentionConfig, queries: int, keys: int) -> Keeps:
     """What the norms of queries and keys keep; rotated heads are kept by the kernel."""
-    return norm_keeps("rms", queries + keys, cut="columns") if section.qk_norm else KEEPS_NOTHING
+    heads = section.heads + section.num_kv_heads
+    return norm_keeps("rms", queries + keys, heads=heads, cut="columns") if section.qk_norm else KEEPS_NOTHING
 
 
 def _cuts(section: AttentionConfig) -> Cuts:

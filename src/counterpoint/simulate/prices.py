@@ -237,7 +237,7 @@ class Prices:
         setting = setting_of(plan, node, work.facts.name, layout, self._value_bytes, overlaps_products=overlaps)
         # Documents are traded wherever they lie; only a module that reads items knows which are whole on a rank.
         is_whole = layout.cp == 1 or (node.module != plan.sink and _is_whole(share, layout.cp))
-        setting = replace(setting, is_whole=is_whole, is_even=_is_even(share))
+        setting = replace(setting, is_whole=is_whole, is_even=share.is_even)
         load = plan.facts[node.module].load(span.rows_in for span in share.spans)
         return part_operations(work, load, rows, setting)
 
@@ -382,11 +382,6 @@ _NORM_PASSES = 4
 
 _SCALAR_BYTES = 256
 """Loss, norms and flags that all ranks sum at the end of a step."""
-
-
-def _is_even(share: Share) -> bool:
-    """Whether all documents, or items, of a lane have one length and fill its rows."""
-    return len({span.rows_in for span in share.spans}) == 1 and sum(s.rows_in for s in share.spans) == share.rows_in
 
 
 def _is_whole(share: Share, cp: int) -> bool:

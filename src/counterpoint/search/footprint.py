@@ -7,9 +7,11 @@ allow. The order of actions inside a step is left out: the fullest moment is tak
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from math import ceil
 from typing import NamedTuple, final
 
+from counterpoint.config.schema import ScheduleConfig
 from counterpoint.costs.hardware import Hardware
 from counterpoint.plan.placement import Placement
 from counterpoint.plan.schedule import SCHEDULES
@@ -80,49 +82,57 @@ class Footprints:
         after: dict[str, int] = {}
         for name, choice in reversed(candidate.choices):
             after[name] = self._stages_after(name, candidate, after)
-            others = shared.get(choice.ranks, [(0.0, 0.0), (0.0, 0.0)])
-            own = self._ends(name, choice, candidate, after[name])
+            own, others = self._ends(name, choice, candidate, after[name]), shared.get(choice.ranks)
             # Modules on the same ranks keep at once what waits, and run one after the other.
-            shared[choice.ranks] = [(a + b, max(x, y)) for (a, x), (b, y) in zip(others, own, strict=True)]
+            both = others and [(a + b, max(x, y)) for (a, x), (b, y) in zip(others, own, strict=True)]
+            shared[choice.ranks] = both or own
         used = max(waiting + working for ends in shared.values() for waiting, working in ends)
         return used * (1.0 + ALLOCATOR_SHARE) + CONTEXT_BYTES if self.hardware.device == "cuda" else used
 
+    @cached_property
+    def _targets(self) -> dict[str, tuple[str, ...]]:
+        """The modules that read each module's rows, none of the sink's."""
+        graph = self.models.described.graph
+        return {name: tuple(edge.target for edge in graph.outgoing(name)) for name in graph.modules}
+
     def _stages_after(self, module: str, candidate: Candidate, after: dict[str, int]) -> int:
         """Stages from a module to the loss, of an encoder that is looked at alone the least: one."""
-        graph, choices = self.models.described.graph, candidate.by_module
-        targets = [edge.target for edge in graph.outgoing(module) if edge.target in choices]
-        most = max((_count(choices[name].degrees) + after[name] for name in targets), default=1)
-        return 0 if module in graph.sinks else most
+        targets = self._targets[module]
+        known = [_count(choice.degrees) + after[name] for name, choice in candidate.choices if name in targets]
+        return max(known, default=min(len(targets), 1))
 
     def _ends(self, module: str, choice: Choice, candidate: Candidate, after: int) -> list[tuple[float, float]]:
         """What waits, and what a pass needs beside it, at the first and the last place of a module's pipeline."""
-        schedule, degrees = candidate.schedule, choice.degrees
-        group = 1 if module in self.models.described.graph.sinks else schedule.encoder_group
-        count, splits = ceil(schedule.microbatches / group), SCHEDULES[schedule.kind].splits
+        schedule, last = candidate.schedule, choice.degrees.pp - 1
+        count = ceil(schedule.microbatches / schedule.encoder_group) if self._targets[module] else schedule.microbatches
+        splits = SCHEDULES[schedule.kind].splits
         found = []
-        for number, place in zip((0, degrees.pp - 1), self._both(module, choice, count, splits=splits), strict=True):
+        for place, held in zip((0, last), self._both(module, choice, count, splits=splits), strict=True):
             # Split backwards let all places keep as many as the first one.
-            flights = self._in_flight(module, candidate, after, count, 0 if splits else number)
-            flying = sum(n * size for n, size in zip(flights, place.flying, strict=True))
+            flights = self._in_flight(module, choice.degrees, schedule, after, count, 0 if splits else place)
+            flying = sum(n * size for n, size in zip(flights, held.flying, strict=True))
             # The first backward finds all microbatches in flight, the second one finds gradients too.
             # Split ones find those of the same microbatch, which are reduced after the last one.
             later = flying if splits else flying * min(1.0, (count - 1) / max(flights))
-            found.append((place.always + max(flying, later + place.gradients), place.working))
+            found.append((held.always + max(flying, later + held.gradients), held.working))
+            if not last:
+                return found * 2
         return found
 
-    def _in_flight(self, module: str, candidate: Candidate, after: int, count: int, place: int) -> list[int]:
+    def _in_flight(
+        self, module: str, degrees: Degrees, schedule: ScheduleConfig, after: int, count: int, place: int
+    ) -> list[int]:  # fmt: skip
         """The most microbatches that the stages at a place keep, as schedules bound them."""
-        schedule, degrees = candidate.schedule, candidate.by_module[module].degrees
-        is_sink = module in self.models.described.graph.sinks
+        is_sink, group = not self._targets[module], schedule.encoder_group
+        if not SCHEDULES[schedule.kind].has_bounds or (not is_sink and schedule.encoder == "first"):
+            return [count] * degrees.chunks
         found = []
         for stage in range(place, _count(degrees), degrees.pp):
             most = _count(degrees) - stage + after
             if not is_sink:
-                group = schedule.encoder_group
                 most = (most if group == 1 else -(-most // group) + 1) + (schedule.encoder == "fill")
                 most = most if schedule.buffer is None else schedule.buffer
-            is_whole = not SCHEDULES[schedule.kind].has_bounds or (not is_sink and schedule.encoder == "first")
-            found.append(count if is_whole else min(count, most))
+            found.append(min(count, most))
         return found
 
     def _both(self, module: str, choice: Choice, count: int, *, splits: bool) -> tuple[_Place, ...]:

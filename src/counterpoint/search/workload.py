@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate
+from math import ceil
 from typing import final
 
 from counterpoint.plan.cost import Load
@@ -69,15 +70,16 @@ class ModuleLoad:
         return tuple(accumulate(map(sum, self.units), initial=0.0))
 
     def _fullest(self, sums: Sequence[float], cells: int) -> float:
-        """The most of any cell, by running sums over the units. The cells with a unit more than others have the
-        cheapest units; no cell has less than the costliest one alone."""
+        """About the most of any cell, by running sums over the units: if cells with a unit more than others have the
+        cheapest units, or if all units are of the mean size, whichever is less; at least the costliest one."""
         units = len(self.units) / self.steps
         each = units // cells
         more = units - each * cells
         cheapest = sums[round(more * (each + 1) * self.steps)]
         with_more = cheapest / self.steps / more if more else 0.0
         others = (sums[-1] - cheapest) / self.steps / (cells - more)
-        return max(with_more, others, sums[-1] - sums[max(len(sums) - 2, 0)])
+        alike = ceil(units / cells) * sums[-1] / max(len(self.units), 1)
+        return max(min(max(with_more, others), alike), sums[-1] - sums[max(len(sums) - 2, 0)])
 
     def _cell(self, cells: int) -> tuple[Load, float]:
         number = len(self.units) / self.steps / cells

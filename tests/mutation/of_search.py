@@ -3,12 +3,15 @@
 from tests.mutation.mutant import Mutant
 
 _S = "tests/unit/search/"
-_WHOLE, _BOUNDS, _SPACE = ((f"{_S}test_{name}.py",) for name in ("whole_space", "bounds", "space"))
+_WHOLE, _BOUNDS, _SPACE, _FOOTPRINT = (
+    (f"{_S}test_{name}.py",) for name in ("whole_space", "bounds", "space", "footprint")
+)
 _COMMAND = ("tests/unit/report/test_search_command.py",)
 
 SEARCH = [
     Mutant("search.bounds:Bounds.seconds", "/ len(choice.ranks)", "/ choice.degrees.pp", _BOUNDS),
     Mutant("search.bounds:Bounds.module_bytes", "dense.kept / (tp * shards)", "dense.kept / tp", _BOUNDS),
+    Mutant("search.footprint:Footprints._ends", "later + held.gradients", "later", _FOOTPRINT),
     Mutant("search.walk:Walk._try", "> self._limit() * _SLACK", "> 0.5 * self._limit()", _WHOLE),
     Mutant("search.space:Space._holds", "value) == value", "value) is not None", _SPACE),
     Mutant("search.placements:_compositions", "yield (size, *rest)", "yield (*rest, size)", _SPACE),

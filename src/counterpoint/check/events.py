@@ -15,7 +15,6 @@ from counterpoint.plan.graph import Link, Node
 from counterpoint.plan.layout import format_ranks
 from counterpoint.plan.peers import Pair
 from counterpoint.plan.plan import Plan
-from counterpoint.plan.route import Copy
 from counterpoint.plan.slots import WORLD, Axis
 
 Programs = Mapping[int, tuple[Action, ...]]
@@ -370,15 +369,8 @@ class _Flows:
 
 def rows_of(plan: Plan, action: Transfer, batch: BatchPlan) -> dict[Pair, int]:
     """Rows of a batch's exchange by (sender, receiver), without the rows that stay on their rank."""
-    copies: tuple[Copy, ...] = plan.route(batch, action.link, action.exchange).copies
-    rows: dict[Pair, int] = {}
-    for copy in copies:
-        pair = (copy.source_rank, copy.target_rank)
-        if action.direction is Direction.BACKWARD:
-            pair = (pair[1], pair[0])
-        if pair[0] != pair[1]:
-            rows[pair] = rows.get(pair, 0) + copy.rows
-    return rows
+    rows = plan.rows_between(batch, action.link, action.exchange)
+    return rows if action.direction is Direction.FORWARD else {(b, a): count for (a, b), count in rows.items()}
 
 
 _NOTHING: tuple[Part, ...] = ((0, (), ()),)

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from counterpoint.check.contacts import Contact, contacts_of
-from counterpoint.check.events import Events, Flow, Part, Programs, Shared, columns_of, rows_of, walk
+from counterpoint.check.events import Events, Flow, Part, Programs, Shared, columns_of, walk
 from counterpoint.check.roles import Roles
 from counterpoint.plan.action import Direction, Transfer
 from counterpoint.plan.batch import BatchPlan
@@ -42,23 +42,34 @@ class _Rows:
 
     def __init__(self, plan: Plan, roles: Roles, batch: BatchPlan | None, ahead: BatchPlan | None) -> None:
         self._plan, self._roles, self._batch, self._ahead = plan, roles, batch, ahead
-        self._known: dict[Transfer, dict[tuple[int, bool, int], int]] = {}
+        self._known: dict[tuple[Link, int, bool], dict[tuple[int, bool, int], int]] = {}
 
     def of(self, action: Transfer) -> dict[tuple[int, bool, int], int] | None:
         """Rows by (role, whether it sends, role that it meets); None without a batch."""
         batch = self._ahead if action.ahead else self._batch
         if batch is None:
             return None
-        if action not in self._known:
-            by_rank: dict[tuple[int, bool, int], int] = {}
-            for (sender, receiver), rows in rows_of(self._plan, action, batch).items():
-                for key in ((sender, True, self._roles.role(receiver)), (receiver, False, self._roles.role(sender))):
-                    by_rank[key] = by_rank.get(key, 0) + rows
-            most = self._known[action] = {}
-            for (rank, sends, other), rows in by_rank.items():
-                key = self._roles.role(rank), sends, other
-                most[key] = max(most.get(key, 0), rows)
-        return self._known[action]
+        key = action.link, action.exchange, bool(action.ahead) and batch is not self._batch
+        if key not in self._known:
+            self._known[key] = self._most(batch, action)
+        most = self._known[key]
+        # Gradients go back along the route of the rows.
+        return (
+            most if action.direction is Direction.FORWARD else {(a, not out, b): n for (a, out, b), n in most.items()}
+        )
+
+    def _most(self, batch: BatchPlan, action: Transfer) -> dict[tuple[int, bool, int], int]:
+        """The most rows in forward."""
+        role_of = self._roles.role
+        by_rank: dict[tuple[int, bool, int], int] = {}
+        for (sender, receiver), rows in self._plan.rows_between(batch, action.link, action.exchange).items():
+            for key in ((sender, True, role_of(receiver)), (receiver, False, role_of(sender))):
+                by_rank[key] = by_rank.get(key, 0) + rows
+        most: dict[tuple[int, bool, int], int] = {}
+        for (rank, sends, other), rows in by_rank.items():
+            key = role_of(rank), sends, other
+            most[key] = max(most.get(key, 0), rows)
+        return most
 
 
 class _Met:

@@ -165,12 +165,29 @@ def _fewest(
 ) -> int:
     most: dict[int, int] = {}
     shared = {link: _shared(layouts, link) for link in ports}
-    for count in range(1, min(layouts[module].dp, documents) + 1):
+    numbers = range(1, min(layouts[module].dp, documents) + 1)
+    least = {count: _least_peers(layouts, documents, module, ports, count) for count in numbers}
+    # Those in which ranks may meet few enough come first, in order; the others matter only if there are no such.
+    for count in sorted(numbers, key=lambda count: (max(least[count], MOST_PEERS), count)):
+        if least[count] > min(most.values(), default=least[count]):
+            continue
         tried = Meetings(layouts, {**counts, module: count}, documents)
         most[count] = max((most_peers(tried, link, shared[link]) for link in ports), default=0)
         if most[count] <= MOST_PEERS:
             return count
     return min(most, key=lambda count: (most[count], count))
+
+
+def _least_peers(layouts: Mapping[str, Layout], documents: int, module: str, ports: list[Link], count: int) -> int:
+    """The fewest ranks that some rank meets, at best, if a module has `count` neighbourhoods: the fullest one is met as
+    a whole, and a rank of the one that serves most lanes of the sink meets all of these."""
+    met = [-(-layouts[module].dp // count) * layouts[module].lane_size for _link in ports]
+    for link in ports:
+        target = layouts[link.target.module]
+        if target.dp == documents:
+            met.append(-(-documents // count) * target.lane_size)
+    # A rank does not meet itself.
+    return max(met, default=1) - 1
 
 
 def _shared(layouts: Mapping[str, Layout], link: Link) -> tuple[int, ...]:

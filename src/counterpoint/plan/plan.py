@@ -17,10 +17,10 @@ from counterpoint.plan.graph import Graph, Link, Node, stage_links, stage_nodes
 from counterpoint.plan.kept import ATTENTION, Kept, Path
 from counterpoint.plan.layout import Layout
 from counterpoint.plan.model_facts import ModelFacts
-from counterpoint.plan.peers import Meetings, Pattern, Rounds, meetings
+from counterpoint.plan.peers import Meetings, Pair, Pattern, Rounds, meetings
 from counterpoint.plan.placement import Placement
 from counterpoint.plan.plan_batch import plan_batch
-from counterpoint.plan.route import Route, plan_route
+from counterpoint.plan.route import Route, plan_route, rows_between
 from counterpoint.plan.samples import Pack
 from counterpoint.plan.schedule import SCHEDULES, Schedule
 from counterpoint.plan.slots import SlotTable
@@ -311,6 +311,10 @@ class Plan:
         """The forward route of an exchange of a link, or what of it concerns a rank; gradients go back along the same
         copies."""
         return plan_route(batch, link, self.layouts, self.stages, exchange, rank)
+
+    def rows_between(self, batch: BatchPlan, link: Link, exchange: int) -> dict[Pair, int]:
+        """The rows of the same route by (source rank, target rank), without those that stay on their rank."""
+        return rows_between(batch, link, self.layouts, self.stages, exchange)
 
     def of_step(self, template: Schedule, batch: BatchPlan | None, ahead: BatchPlan | None = None) -> Schedule:
         """A template without the actions that have no row: this step's in `batch`, those that run ahead in `ahead`.

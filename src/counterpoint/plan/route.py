@@ -52,9 +52,27 @@ def plan_route(
     With a `rank` it has the copies that leave or reach this rank only, and no other lanes are laid out than those that
     it meets.
     """
-    part = _Part(batch, link, layouts, stages, exchange, rank)
-    copies = _hop(part) if link.is_hop else _edge(part)
-    return Route(tuple(sorted(copy for copy in copies if rank is None or rank in (copy.source_rank, copy.target_rank))))
+    runs = _runs(_Part(batch, link, layouts, stages, exchange, rank))
+    return Route(tuple(sorted(Copy(*run) for run in runs if rank is None or rank in run[:2])))
+
+
+def rows_between(
+    batch: BatchPlan, link: Link, layouts: dict[str, Layout], stages: Stages, exchange: int
+) -> dict[tuple[int, int], int]:
+    """The rows of one exchange of a link by (source rank, target rank), without those that stay on their rank."""
+    found: dict[tuple[int, int], int] = {}
+    for source, target, _source_row, _target_row, rows in _runs(_Part(batch, link, layouts, stages, exchange, None)):
+        if source != target:
+            found[source, target] = found.get((source, target), 0) + rows
+    return found
+
+
+_Run = tuple[int, int, int, int, int]
+"""The values of a copy."""
+
+
+def _runs(part: "_Part") -> Iterator[_Run]:
+    return _hop(part) if part.link.is_hop else _edge(part)
 
 
 def owned(layout: Layout, stage: int, lane: int, padded: int, first: int, rows: int) -> Iterator[tuple[int, int, int]]:
@@ -133,7 +151,7 @@ class _Part:
         return {(s.document, s.item) for s in share.spans if _overlap(size, place, s.row_out, s.rows_out)}
 
 
-def _hop(part: _Part) -> Iterator[Copy]:
+def _hop(part: _Part) -> Iterator[_Run]:
     layout, link = part.layouts[part.link.source.module], part.link
     # Both ends of a hop have the same lanes.
     own = {lane for lane, _place in (part.place_at(link.source), part.place_at(link.target)) if lane >= 0}
@@ -142,20 +160,29 @@ def _hop(part: _Part) -> Iterator[Copy]:
         if rows:
             sources = layout.lane_ranks(link.source.stage, lane)
             for a, b in zip(sources, layout.lane_ranks(link.target.stage, lane), strict=True):
-                yield Copy(a, b, 0, 0, rows)
+                yield a, b, 0, 0, rows
 
 
-def _edge(part: _Part) -> Iterator[Copy]:
+def _edge(part: _Part) -> Iterator[_Run]:
     link, sources, targets = part.link, part.sources, part.targets
     source, target = part.layouts[link.source.module], part.layouts[link.target.module]
     here, there = part.place_at(link.source), part.place_at(link.target)
+    is_whole = source.lane_size == target.lane_size == 1
+    lane_of = targets.lane_of
     for lane, unit in part.units():
         # In a module of items an item has a span of its own, in one of documents a place in its document's span.
-        place = unit if unit in targets.lane_of else (unit[0], DOCUMENT)
-        target_lane = targets.lane_of[place]
+        place = unit if unit in lane_of else (unit[0], DOCUMENT)
+        target_lane = lane_of[place]
         span, row = sources.span_of(lane, unit), targets.span_of(target_lane, place).row_in
         if place != unit:
             row += part.batch.item(span).position
+        if part.rank is None and is_whole:
+            # Lanes of one rank are not cut.
+            (sender,) = source.lane_ranks(link.source.stage, lane)
+            (receiver,) = target.lane_ranks(link.target.stage, target_lane)
+            if span.rows_out:
+                yield sender, receiver, span.row_out, row, span.rows_out
+            continue
         padded_out, padded_in = sources[lane].rows_out, targets[target_lane].rows_in
         leaves = lane == here[0] and _overlap(padded_out // source.lane_size, here[1], span.row_out, span.rows_out)
         arrives = target_lane == there[0] and _overlap(padded_in // target.lane_size, there[1], row, span.rows_out)
@@ -170,11 +197,11 @@ def _overlap(size: int, shard: int, first: int, rows: int) -> bool:
     return first < (shard + 1) * size and shard * size < first + rows
 
 
-def _meet(left: Iterator[tuple[int, int, int]], right: Iterator[tuple[int, int, int]]) -> Iterator[Copy]:
+def _meet(left: Iterator[tuple[int, int, int]], right: Iterator[tuple[int, int, int]]) -> Iterator[_Run]:
     """The common refinement of two cuts of the same rows."""
     a, b = next(left, None), next(right, None)
     while a is not None and b is not None:
         rows = min(a[2], b[2])
-        yield Copy(a[0], b[0], a[1], b[1], rows)
+        yield a[0], b[0], a[1], b[1], rows
         a = (a[0], a[1] + rows, a[2] - rows) if a[2] > rows else next(left, None)
         b = (b[0], b[1] + rows, b[2] - rows) if b[2] > rows else next(right, None)

@@ -137,12 +137,13 @@ class ScheduleKind:
     """A kind of schedules: what builds it, and what a config may say beside its name.
 
     With `has_bounds` a config's `buffer` may bound an encoder's microbatches; without, all are kept. A kind that
-    `needs_chunks` is for modules with chunks, one that `places_encoders` decides itself when they run. A config can
-    choose only kinds that train (`trains`).
+    `needs_chunks` is for modules with chunks, one that `places_encoders` decides itself when they run, one that
+    `splits` computes weight gradients apart. A config can choose only kinds that train (`trains`).
     """
 
     build: Builder
     has_bounds: bool = True
+    splits: bool = False
     needs_chunks: bool = False
     places_encoders: bool = False
     trains: bool = True
@@ -154,7 +155,7 @@ SCHEDULES = Registry[ScheduleKind](
         "gpipe": ScheduleKind(gpipe, has_bounds=False),
         "1f1b": ScheduleKind(one_forward_one_backward),
         "interleaved": ScheduleKind(interleaved, needs_chunks=True),
-        "zero_bubble": ScheduleKind(zero_bubble),
+        "zero_bubble": ScheduleKind(zero_bubble, splits=True),
         "filled": ScheduleKind(filled, places_encoders=True),
         "forward": ScheduleKind(forward_only, trains=False),
     },

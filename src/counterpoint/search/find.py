@@ -13,6 +13,7 @@ from counterpoint.config.schema import Config
 from counterpoint.costs.hardware import Hardware
 from counterpoint.errors import InputError
 from counterpoint.search.bounds import Bounds
+from counterpoint.search.footprint import Footprints
 from counterpoint.search.guess import Guess
 from counterpoint.search.models import Models
 from counterpoint.search.rewrite import Winner
@@ -108,7 +109,8 @@ def find(config: Config, overrides: Sequence[str], wish: Wish) -> SearchResult:
     bounds = Bounds(models, work, hardware)
     scorer = Scorer(models, world_size, hardware, work.steps)
     simulations = _simulations(world_size) if wish.simulations is None else wish.simulations
-    shortlist = Shortlist(space, bounds, Guess(models, work, hardware, bounds), memory_bytes)
+    guess = Guess(models, work, hardware, Footprints(models, work, hardware))
+    shortlist = Shortlist(space, bounds, guess, memory_bytes)
     found = Walk(space, bounds, shortlist, scorer, memory_bytes, simulations, max(wish.top, 1)).run()
     check_plan(scorer.plan(found.outcomes[0].candidate))
     return SearchResult(config, world_size, hardware, memory_bytes, work, space, found, scorer)

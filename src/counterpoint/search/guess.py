@@ -1,6 +1,6 @@
 """A rough time and memory of a candidate, in closed form: the order in which candidates are looked at, nothing more.
 
-The parts' seconds are those of the clock for an average lane; that a pipeline fills and empties once, and what of
+The parts' seconds are those of the clock for the fullest lane; that a pipeline fills and empties once, and what of
 FSDP's communication the computation beside it hides, are estimates here.
 """
 
@@ -11,8 +11,8 @@ from typing import NamedTuple, final
 
 from counterpoint.costs.hardware import Hardware
 from counterpoint.plan.cost import Load
-from counterpoint.search.bounds import Bounds
 from counterpoint.search.candidate import Candidate, Choice, Degrees, Recompute
+from counterpoint.search.footprint import Footprints
 from counterpoint.search.models import Models
 from counterpoint.search.workload import Workload
 from counterpoint.simulate.operations import Core, Operation
@@ -21,14 +21,12 @@ from counterpoint.simulate.seconds import Seconds, seconds_of
 
 class ModuleGuess(NamedTuple):
     """Of a rank at the slowest place of a module's pipeline: seconds of one microbatch (forward, gradients), seconds
-    once a step, kernels of a microbatch, bytes that are always held, and those of a microbatch in flight."""
+    once a step, and kernels of a microbatch."""
 
     forward: float
     backward: float
     once: float
     kernels: float
-    fixed_bytes: float
-    microbatch_bytes: float
 
     @property
     def both(self) -> float:
@@ -57,6 +55,11 @@ class _Passes(NamedTuple):
     attention: float
     of_forward: int
 
+    def scaled(self, factor: float) -> "_Passes":
+        """The same with as many kernels that take `factor` times as long."""
+        times = (factor * self.forward, factor * self.backward, self.kernels, factor * self.attention)
+        return _Passes(*times, self.of_forward)
+
     def again(self, *, keeps_attention: bool) -> "_Passes":
         """The same if forward runs again before backward."""
         more = self.forward - (self.attention if keeps_attention else 0.0)
@@ -81,12 +84,12 @@ class Guess:
     models: Models
     work: Workload
     hardware: Hardware
-    bounds: Bounds
+    footprints: Footprints
     _modules: dict[tuple[str, Degrees, Recompute, int], ModuleGuess] = field(default_factory=dict, repr=False)
     _parts: dict[object, tuple[_Passes, ...]] = field(default_factory=dict, repr=False)
+    _kinds: dict[object, _Passes] = field(default_factory=dict, repr=False)
     _summed: dict[object, _Sums] = field(default_factory=dict, repr=False)
     _shards: dict[tuple[str, Degrees], _Sharding] = field(default_factory=dict, repr=False)
-    _local: dict[tuple[str, int, int], tuple[float, float]] = field(default_factory=dict, repr=False)
 
     def seconds(self, candidate: Candidate) -> float:
         """About the seconds of a step."""
@@ -106,14 +109,7 @@ class Guess:
 
     def memory_bytes(self, candidate: Candidate) -> float:
         """About the bytes of the fullest rank."""
-        microbatches = candidate.schedule.microbatches
-        shared: dict[Sequence[int], float] = {}
-        for name, choice in candidate.choices:
-            guess = self.module(name, choice, microbatches)
-            flying = min(microbatches, choice.degrees.pp)
-            used = guess.fixed_bytes + flying * guess.microbatch_bytes
-            shared[choice.ranks] = shared.get(choice.ranks, 0.0) + used
-        return max(shared.values())
+        return self.footprints.memory_bytes(candidate)
 
     def module(self, module: str, choice: Choice, microbatches: int) -> ModuleGuess:
         """The guess for one module."""
@@ -128,14 +124,15 @@ class Guess:
         stages = self.models.splits(module, degrees.pp * degrees.chunks)
         places = [_added(sums, stages[place :: degrees.pp]) for place in range(degrees.pp)]
         forward, backward, _kernels = max(places, key=lambda place: place[0] + place[1])
+        fullest = self.work.modules[module].unevenness(degrees.dp)
+        forward, backward = fullest * forward, fullest * backward
         kernels = max(place[2] for place in places)
         rows = self.work.modules[module].cell(microbatches * degrees.dp)[0].rows / degrees.lane_size
         if degrees.pp > 1:
             sent = self.hardware.transfer(int(rows * facts.hidden * size), self._nodes(2, degrees.stage_size))
             forward, backward = forward + sent, backward + sent
         repeated, once = self._sharding(module, degrees, forward, backward, microbatches)
-        fixed, kept = self._bytes(module, degrees, recompute, rows, microbatches)
-        return ModuleGuess(forward + repeated[0], backward + repeated[1], once, kernels, fixed, kept)
+        return ModuleGuess(forward + repeated[0], backward + repeated[1], once, kernels)
 
     def _sums(self, module: str, degrees: Degrees, recompute: Recompute, cells: int) -> _Sums:
         """Running sums over the parts of a module, for the load of one cell, with what they compute again."""
@@ -160,17 +157,23 @@ class Guess:
             load, scale = self.work.modules[module].cell(cells)
             rows = -(-max(load.rows, 1) // degrees.lane_size) * degrees.lane_size
             scored = max(1, int(rows * (self.work.modules[module].scored if degrees.tp == 1 else 1.0)))
+            kinds, facts = self.models.kinds[module], self.models.described.facts[module].parts
             known: dict[int, _Passes] = {}
-            for number, kind in enumerate(self.models.kinds[module]):
-                if kind not in known:
-                    own = scored if number > self.models.last_mixing[module] else rows
-                    known[kind] = self._of_part(module, number, degrees, load, own, scale)
-            self._parts[key] = tuple(known[kind] for kind in self.models.kinds[module])
+            for kind in dict.fromkeys(kinds):
+                own = scored if kind > self.models.last_mixing[module] else rows
+                # Only routed experts see how they are dealt to ranks.
+                cut = degrees if facts[kind].expert_parameters else degrees._replace(ep=1, etp=1)
+                known[kind] = self._of_kind(module, kind, cut, load, own).scaled(scale)
+            self._parts[key] = tuple(known[kind] for kind in kinds)
         return self._parts[key]
 
-    def _of_part(
-        self, module: str, number: int, degrees: Degrees, load: Load, rows: int, scale: float
-    ) -> _Passes:  # fmt: skip
+    def _of_kind(self, module: str, number: int, degrees: Degrees, load: Load, rows: int) -> _Passes:
+        key = (module, number, degrees.cp, degrees.tp, degrees.ep, degrees.etp, load)
+        if key not in self._kinds:
+            self._kinds[key] = self._of_part(module, number, degrees, load, rows)
+        return self._kinds[key]
+
+    def _of_part(self, module: str, number: int, degrees: Degrees, load: Load, rows: int) -> _Passes:
         made = self.models.operations(module, number, degrees, Recompute(), load, rows)
         cores = tuple(one for one in made.forward if isinstance(one, Core) and not one.state)
         forward, inputs, weights, attention = (
@@ -178,7 +181,7 @@ class Guess:
         )
         is_compiled = self.models.is_compiled
         passes = (forward, inputs, weights, attention)
-        times = [scale * each.on(self.hardware, is_compiled=is_compiled) for each in passes]
+        times = [each.on(self.hardware, is_compiled=is_compiled) for each in passes]
         kernels = forward.kernels + inputs.kernels + weights.kernels
         return _Passes(times[0], times[1] + times[2], kernels, times[3], forward.kernels)
 
@@ -221,25 +224,6 @@ class Guess:
                 adds += hardware.elementwise(int(trained * (models.value_bytes + 2 * models.stored_bytes)))
             self._shards[module, degrees] = _Sharding(gathers, sums, copies, adds, hardware.update(int(updated)))
         return self._shards[module, degrees]
-
-    def _bytes(
-        self, module: str, degrees: Degrees, recompute: Recompute, rows: float, microbatches: int
-    ) -> tuple[float, float]:
-        size = self.models.value_bytes
-        fixed = self.bounds.module_bytes(module, degrees, accumulates=microbatches > 1) / degrees.pp
-        if degrees.dp_shard * degrees.cp > 1:
-            largest, all_parts = self._gathered(module, degrees.tp, degrees.ep * degrees.etp)
-            fixed += size * (largest if degrees.reshard else all_parts / degrees.pp)
-        kept = self.models.kept_bytes(module, recompute) / degrees.pp
-        return fixed + rows * size * self.models.working_elements[module], rows * kept
-
-    def _gathered(self, module: str, tp: int, experts: int) -> tuple[float, float]:
-        """Parameters of a rank's two largest parts, and of all of them."""
-        key = (module, tp, experts)
-        if key not in self._local:
-            local = [dense / tp + routed / experts for dense, routed in self.models.part_sizes[module]]
-            self._local[key] = sum(sorted(local)[-2:]), sum(local)
-        return self._local[key]
 
     def _span(self, degrees: Degrees, axis: str) -> tuple[int, int]:
         """The ranks of a group along an axis, and the nodes over which they lie."""

@@ -12,7 +12,7 @@ from counterpoint.plan.plan import Plan
 from counterpoint.plan.work import PartWork, works_of
 from counterpoint.search.candidate import Candidate, Choice, Degrees, Recompute, config_of
 from counterpoint.setup.plan import Described, lay_out, split_parts
-from counterpoint.simulate.operations import PartOperations, kept_bytes, part_operations, setting_of
+from counterpoint.simulate.operations import PartOperations, Setting, kept_bytes, part_operations, setting_of
 from counterpoint.simulate.prices import Execution
 from counterpoint.simulate.sizes import BYTES
 
@@ -39,6 +39,8 @@ class Models:
     _again: dict[tuple[str, Recompute], tuple[bool, ...]] = field(default_factory=dict, repr=False)
     _kept: dict[tuple[str, Recompute], float] = field(default_factory=dict, repr=False)
     _sizes: dict[str, tuple[Size, Size]] = field(default_factory=dict, repr=False)
+    _lanes: dict[tuple[str, int, int, int, int], Layout] = field(default_factory=dict, repr=False)
+    _settings: dict[object, Setting] = field(default_factory=dict, repr=False)
 
     @property
     def is_compiled(self) -> bool:
@@ -86,16 +88,27 @@ class Models:
         self, module: str, part: int, degrees: Degrees, recompute: Recompute, load: Load, rows: int
     ) -> PartOperations:
         """What a part does on one of the ranks that share `rows` of a lane's load."""
-        plan, work = self.on_one_rank(recompute), self.works[module][part]
-        name = work.facts.name
-        lane = Layout(
-            module=module, ranks=tuple(range(degrees.cp * degrees.tp * degrees.ep * degrees.etp)),
-            dp_shard=degrees.ep * degrees.etp, cp=degrees.cp, tp=degrees.tp, ep=degrees.ep, etp=degrees.etp,
-            sequence_parallel=self.config.modules[module].layout.sequence_parallel,
-        )  # fmt: skip
-        overlaps = self.execution.overlaps_products
-        setting = setting_of(plan, Node(module, 0), name, lane, self.value_bytes, overlaps_products=overlaps)
-        return part_operations(work, load, rows, setting)
+        work = self.works[module][part]
+        lane = (degrees.cp, degrees.tp, degrees.ep, degrees.etp)
+        key = (module, self.kinds[module][part], recompute, lane)
+        if key not in self._settings:
+            self._settings[key] = setting_of(
+                self.on_one_rank(recompute), Node(module, 0), work.facts.name, self.lane(module, degrees),
+                self.value_bytes, overlaps_products=self.execution.overlaps_products,
+            )  # fmt: skip
+        return part_operations(work, load, rows, self._settings[key])
+
+    def lane(self, module: str, degrees: Degrees) -> Layout:
+        """A layout of as few ranks as hold all experts, whose lanes are cut like this."""
+        key = (module, degrees.cp, degrees.tp, degrees.ep, degrees.etp)
+        if key not in self._lanes:
+            experts = degrees.ep * degrees.etp
+            self._lanes[key] = Layout(
+                module=module, ranks=tuple(range(degrees.cp * degrees.tp * experts)), dp_shard=experts,
+                cp=degrees.cp, tp=degrees.tp, ep=degrees.ep, etp=degrees.etp,
+                sequence_parallel=self.config.modules[module].layout.sequence_parallel,
+            )  # fmt: skip
+        return self._lanes[key]
 
     @cached_property
     def works(self) -> dict[str, tuple[PartWork, ...]]:

@@ -90,8 +90,7 @@ class Shortlist:
         for choices_of in combined:
             named = tuple(zip(names, choices_of, strict=True))
             for count in self.space.microbatches(choices_of[-1].degrees):
-                schedule = self.space.first_schedule.model_copy(update={"microbatches": count})
-                candidate = Candidate(named, schedule)
+                candidate = Candidate(named, self.space.first_of(count))
                 yield self.key(candidate), candidate
 
     def _choices(self, module: str, ranks: Sequence[int]) -> list[Choice]:
@@ -118,7 +117,7 @@ class Shortlist:
 
     def _most(self, module: str, degrees: Degrees) -> ScheduleConfig:
         """The first schedule with the most microbatches, which keep the least."""
-        return self.space.first_schedule.model_copy(update={"microbatches": self._counts(module, degrees)[-1]})
+        return self.space.first_of(self._counts(module, degrees)[-1])
 
     def _by_cut(self, module: str, ranks: int) -> dict[Degrees, list[Degrees]]:
         """The degrees of a module, those together that differ only in how parameters are kept."""
@@ -160,8 +159,7 @@ class Shortlist:
                 continue
             for recompute in recomputes:
                 for count in self._counts(module, each):
-                    schedule = self.space.first_schedule.model_copy(update={"microbatches": count})
-                    yield self.key(Candidate(((module, Choice(ranks, each, recompute)),), schedule))
+                    yield self.key(Candidate(((module, Choice(ranks, each, recompute)),), self.space.first_of(count)))
 
     def _counts(self, module: str, degrees: Degrees) -> Sequence[int]:
         """Numbers of microbatches with which a module is compared with others: some, and as many as there are."""

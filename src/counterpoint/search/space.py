@@ -51,6 +51,7 @@ class Space:
     refused: Counter[str] = field(default_factory=Counter)
     _allowed: dict[tuple[str, Degrees], bool] = field(default_factory=dict, repr=False)
     _degrees: dict[tuple[str, int], tuple[Degrees, ...]] = field(default_factory=dict, repr=False)
+    _firsts: dict[int, ScheduleConfig] = field(default_factory=dict, repr=False)
 
     @cached_property
     def modules(self) -> tuple[str, ...]:
@@ -200,6 +201,12 @@ class Space:
         kind = given.pop("kind", _FIRST if _FIRST in self.kinds else self.kinds[0])
         return ScheduleConfig().model_copy(update={"kind": kind, **given})
 
+    def first_of(self, microbatches: int) -> ScheduleConfig:
+        """The first schedule with so many microbatches."""
+        if microbatches not in self._firsts:
+            self._firsts[microbatches] = self.first_schedule.model_copy(update={"microbatches": microbatches})
+        return self._firsts[microbatches]
+
     def schedules(self, candidate: Candidate) -> Iterator[ScheduleConfig]:
         """The schedules that a candidate's layouts may have instead of its own, with as many microbatches."""
         own = candidate.schedule
@@ -238,7 +245,7 @@ class Space:
         for choices in product(*options):
             named = tuple(zip(self.modules, choices, strict=True))
             for count in self.microbatches(choices[-1].degrees):
-                yield Candidate(named, self.first_schedule.model_copy(update={"microbatches": count}))
+                yield Candidate(named, self.first_of(count))
 
 
 _FIRST = "1f1b"

@@ -165,6 +165,8 @@ class Walk:
                 if candidate not in begun:
                     begun[candidate] = self._moves(candidate)
                 left = self.simulations - self.counts.simulated
+                if not left:
+                    return
                 self._try_all(begun[candidate], most=min(_MOVES, left))
             if self.counts.looked_at == before:
                 return

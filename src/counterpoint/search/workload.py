@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import accumulate
+from math import ceil
 from typing import final
 
 from counterpoint.plan.cost import Load
@@ -33,6 +35,7 @@ class ModuleLoad:
     scored: float
     least: float
     _cells: dict[int, tuple[Load, float]] = field(default_factory=dict, repr=False)
+    _loads: dict[int, tuple[Load, int]] = field(default_factory=dict, repr=False)
 
     @cached_property
     def whole(self) -> Load:
@@ -41,21 +44,59 @@ class ModuleLoad:
 
     def cell(self, cells: int) -> tuple[Load, float]:
         """The load of one lane in one microbatch, if units are dealt evenly to so many `cells`, and by how much an
-        average cell's cost differs from it; with fewer units than cells, the costliest unit."""
+        average cell's cost differs from it; with fewer units than cells, the costliest unit.
+
+        Cells of as many units have one load.
+        """
         if cells not in self._cells:
             self._cells[cells] = self._cell(cells)
         return self._cells[cells]
 
+    def unevenness(self, lanes: int) -> float:
+        """How many times the mean cost of so many lanes in a step the fullest one has, if it has more than a unit."""
+        mean = self._cost_sums[-1] / self.steps / lanes
+        return self._fullest(self._cost_sums, lanes) / mean if len(self.units) > lanes * self.steps and mean else 1.0
+
+    def heaviest_rows(self, cells: int) -> float:
+        """About the rows of the fullest of so many cells."""
+        return self._fullest(self._row_sums, cells)
+
+    @cached_property
+    def _cost_sums(self) -> tuple[float, ...]:
+        return tuple(accumulate(self.costs, initial=0.0))
+
+    @cached_property
+    def _row_sums(self) -> tuple[float, ...]:
+        return tuple(accumulate(map(sum, self.units), initial=0.0))
+
+    def _fullest(self, sums: Sequence[float], cells: int) -> float:
+        """About the most of any cell, by running sums over the units: if cells with a unit more than others have the
+        cheapest units, or if all units are of the mean size, whichever is less; at least the costliest one."""
+        units = len(self.units) / self.steps
+        each = units // cells
+        more = units - each * cells
+        cheapest = sums[round(more * (each + 1) * self.steps)]
+        with_more = cheapest / self.steps / more if more else 0.0
+        others = (sums[-1] - cheapest) / self.steps / (cells - more)
+        alike = ceil(units / cells) * sums[-1] / max(len(self.units), 1)
+        return max(min(max(with_more, others), alike), sums[-1] - sums[max(len(sums) - 2, 0)])
+
     def _cell(self, cells: int) -> tuple[Load, float]:
         number = len(self.units) / self.steps / cells
-        if number <= 1.0:
-            return self.facts.load(self.units[-1] if self.units else ()), 1.0
-        count = round(number)
+        count = round(number) if number > 1.0 else 0
+        if count not in self._loads:
+            self._loads[count] = self._of_units(count)
+        load, cost = self._loads[count]
+        return load, sum(self.costs) / self.steps / cells / cost if count else 1.0
+
+    def _of_units(self, count: int) -> tuple[Load, int]:
+        """The load of so many units and their cost, for 0 that of the costliest one."""
+        if not count:
+            return self.facts.load(self.units[-1] if self.units else ()), 0
         stride = len(self.units) / count
         chosen = [int((place + 0.5) * stride) for place in range(count)]
-        mean = sum(self.costs) / self.steps / cells
-        scale = mean / max(sum(self.costs[place] for place in chosen), 1)
-        return self.facts.load(rows for place in chosen for rows in self.units[place]), scale
+        load = self.facts.load(rows for place in chosen for rows in self.units[place])
+        return load, max(sum(self.costs[place] for place in chosen), 1)
 
 
 @final

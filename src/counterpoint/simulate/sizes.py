@@ -1,6 +1,6 @@
 """Bytes of a stage on one of its ranks: what each part stores, gathers, keeps for backward and needs while it runs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, prod
 
 from counterpoint.plan.batch import BatchPlan, Share
@@ -166,11 +166,31 @@ def _units(names: list[str], parts: list[Stored], least: int) -> tuple[tuple[int
 
 def held(plan: Plan, node: Node, rows: Rows) -> tuple[Held, ...]:
     """Bytes of each part of a stage for a microbatch with these rows."""
-    start, stop = plan.splits[node.module][node.stage]
-    return tuple(_held(plan, node.module, number, rows) for number in range(start, stop))
+    kinds = part_kinds(plan, node.module)[slice(*plan.splits[node.module][node.stage])]
+    known = {kind: held_part(plan, node.module, kind, rows) for kind in dict.fromkeys(kinds)}
+    return tuple(known[kind] for kind in kinds)
 
 
-def _held(plan: Plan, module: str, number: int, rows: Rows) -> Held:
+def part_kinds(plan: Plan, module: str) -> tuple[int, ...]:
+    """For each part of a module the place of the first one that holds the same for the same rows."""
+    known = plan.remembered.setdefault("part kinds", {})
+    assert isinstance(known, dict), "nothing else has this name"
+    if module not in known:
+        firsts: dict[object, int] = {}
+        trained = plan.trained.get(module)
+        known[module] = tuple(
+            # The table of words is the only part that is told by its name.
+            firsts.setdefault(
+                (replace(part, name=part.name * (part.name == "embed")), trained and trained[number].is_trained), number
+            )
+            for number, part in enumerate(plan.facts[module].parts)
+        )
+    found: tuple[int, ...] = known[module]
+    return found
+
+
+def held_part(plan: Plan, module: str, number: int, rows: Rows) -> Held:
+    """Bytes of one part of a module."""
     layout, facts, computed = plan.layouts[module], plan.facts[module], BYTES[plan.dtype]
     part = facts.parts[number]
     # Where tp cuts rows, all are kept up to the head.

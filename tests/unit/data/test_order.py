@@ -109,6 +109,26 @@ def test_packs_keep_the_budget_lose_nothing_and_waste_little(lengths: list[int])
     assert len(packs) <= 11 * -(-sum(lengths) // 100) / 9 + 1 or max(lengths) > 33
 
 
+@settings(deadline=None)
+@given(lengths=st.lists(st.integers(0, 100), max_size=60), every=st.integers(1, 7))
+def test_packs_are_those_of_first_fit(lengths: list[int], every: int) -> None:
+    """Tried out pack by pack, the longest document first; some documents are alone."""
+    documents = [Document(0, index, tokens, 0) for index, tokens in enumerate(lengths)]
+    free: list[int] = []
+    expected: list[list[int]] = []
+    for document in sorted(documents, key=lambda document: (-document.tokens, document.index)):
+        is_alone = document.index % every == 0 and every > 1
+        fitting = [] if is_alone else [place for place, room in enumerate(free) if room >= document.tokens]
+        if not fitting:
+            free.append(100)
+            expected.append([])
+        place = fitting[0] if fitting else len(free) - 1
+        free[place] = 0 if is_alone else free[place] - document.tokens
+        expected[place].append(document.index)
+    packs = pack_documents(documents, 100, lambda document: document.index % every == 0 and every > 1)
+    assert [[document.index for document in pack] for pack in packs] == sorted(map(sorted, expected))
+
+
 def test_a_pack_is_filled_to_the_last_row() -> None:
     packs = pack_documents([Document(0, index, tokens, 0) for index, tokens in enumerate((40, 60, 100, 30, 70))], 100)
     assert [[document.tokens for document in pack] for pack in packs] == [[40, 60], [100], [30, 70]]

@@ -1,5 +1,7 @@
 """Routes against a brute-force walk over single rows."""
 
+from collections import Counter
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -63,6 +65,10 @@ def test_routes_move_every_row_as_by_hand(plan: Plan, seed: int) -> None:
             ]
             assert len(dict(moved)) == len(moved) == route.rows
             assert dict(moved) == rows_by_hand(plan, batch, link, exchange)
+            between = Counter[tuple[int, int]]()
+            for copy in route.copies:
+                between[copy.source_rank, copy.target_rank] += copy.rows * (copy.source_rank != copy.target_rank)
+            assert plan.rows_between(batch, link, exchange) == dict(+between)
 
 
 @given(plans(), st.integers(0, 2**16))

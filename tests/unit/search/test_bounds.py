@@ -6,36 +6,16 @@ from typing import Any
 import pytest
 
 from counterpoint.search.candidate import Candidate, Choice
-from tests.unit.search.worlds import HYBRID, PAIR, Small, small
-
-
-def _drawn(parts: Small, generator: random.Random) -> Candidate | None:
-    """A candidate of the space at random, if its choices fit together."""
-    placed = generator.choice(parts.space.placements)
-    choices = []
-    for name, ranks in placed.ranks:
-        degrees = parts.space.degrees(name, len(ranks))
-        if not degrees:
-            return None
-        choices.append((name, Choice(ranks, generator.choice(degrees), generator.choice(parts.space.recomputes[name]))))
-    counts = parts.space.microbatches(choices[-1][1].degrees)
-    if not counts:
-        return None
-    schedule = parts.space.first_schedule.model_copy(update={"microbatches": generator.choice(counts)})
-    candidate = Candidate(tuple(choices), schedule)
-    candidate = Candidate(candidate.choices, generator.choice(list(parts.space.schedules(candidate))))
-    return candidate if parts.space.problem(candidate) is None else None
+from tests.unit.search.drawn import drawn
+from tests.unit.search.worlds import HYBRID, PAIR, small
 
 
 @pytest.mark.parametrize("data", [PAIR, HYBRID], ids=["pair", "hybrid"])
 def test_no_plan_is_under_its_bounds(data: dict[str, Any]) -> None:
-    parts, generator = small(data, 4), random.Random(3)
-    drawn: list[Candidate] = []
-    while len(drawn) < 16:
-        candidate = _drawn(parts, generator)
-        drawn += [candidate] if candidate is not None else []
+    parts, dice = small(data, 4), random.Random(3)
     tight = 0.0
-    for candidate in drawn:
+    for _ in range(16):
+        candidate = drawn(parts, dice)
         score = parts.scorer.score(parts.scorer.plan(candidate))
         assert parts.bounds.seconds(candidate) <= score.seconds
         assert parts.bounds.memory_bytes(candidate) <= score.memory_bytes

@@ -69,6 +69,11 @@ def test_a_search_repeated_finds_the_same(pair: Small) -> None:
     assert pair.walk(simulations=12, top=3).run() == pair.walk(simulations=12, top=3).run()
 
 
+@pytest.mark.parametrize("simulations", [7, 8, 9])
+def test_no_more_is_simulated_than_may_be(pair: Small, simulations: int) -> None:
+    assert pair.walk(simulations=simulations, top=3).run().counts.simulated <= simulations
+
+
 def test_few_simulations_find_nearly_the_same(pair: Small) -> None:
     whole = pair.walk(simulations=1000).run()
     few = pair.walk(simulations=16).run()

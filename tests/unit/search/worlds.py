@@ -10,6 +10,7 @@ from counterpoint.config.schema import Config
 from counterpoint.costs.hardware import Hardware
 from counterpoint.search.bounds import Bounds
 from counterpoint.search.find import measured
+from counterpoint.search.footprint import Footprints
 from counterpoint.search.guess import Guess
 from counterpoint.search.models import Models
 from counterpoint.search.scoring import Scorer
@@ -110,5 +111,5 @@ def small(
         config, models.described, world_size, hardware.ranks_per_node, work.samples, held, schedule_kinds(schedules)
     )
     bounds = Bounds(models, work, hardware)
-    guess = Guess(models, work, hardware, bounds)
+    guess = Guess(models, work, hardware, Footprints(models, work, hardware))
     return Small(config, models, work, hardware, space, bounds, guess, Scorer(models, world_size, hardware, work.steps))

@@ -16,22 +16,16 @@ def pack_documents(
     Needs at most 11/9 of the fewest possible packs, plus one (Dosa 2007). Raises DataError for a document
     over the budget.
     """
-    free: list[int] = []
+    rooms = _Rooms(len(documents), budget_tokens)
     packs: list[list[int]] = []
     for number in sorted(range(len(documents)), key=lambda n: (-documents[n].tokens, n)):
-        tokens = documents[number].tokens
         check_budget(documents[number], budget_tokens)
-        if is_alone(documents[number]):
-            packs.append([number])
-            free.append(0)
-            continue
-        place = next((p for p, room in enumerate(free) if room >= tokens), None)
-        if place is None:
-            place = len(packs)
+        alone = is_alone(documents[number])
+        place = len(packs) if alone else rooms.first(documents[number].tokens)
+        if place == len(packs):
             packs.append([])
-            free.append(budget_tokens)
         packs[place].append(number)
-        free[place] -= tokens
+        rooms.take(place, budget_tokens if alone else documents[number].tokens)
     in_order = sorted(sorted(pack) for pack in packs)
     return tuple(tuple(documents[number] for number in pack) for pack in in_order)
 
@@ -43,3 +37,27 @@ def check_budget(document: Document, budget_tokens: int) -> None:
             f"source {document.source}, document {document.index}: {document.tokens} tokens exceed the pack budget of "
             f"{budget_tokens}; raise data.sequence_tokens."
         )
+
+
+class _Rooms:
+    """The room that is left in each of `count` packs: finds the first with enough, in steps that grow as log(count)."""
+
+    def __init__(self, count: int, budget: int) -> None:
+        self._leaves = 1 << max(count - 1, 0).bit_length()
+        # A tree: the most room below each node, whose children are 2n and 2n + 1; the packs are its last nodes.
+        self._most = [budget] * (2 * self._leaves)
+
+    def first(self, tokens: int) -> int:
+        """The first pack with room for so many tokens, of which there is one: an empty pack."""
+        node = 1
+        while node < self._leaves:
+            node = 2 * node + (self._most[2 * node] < tokens)
+        return node - self._leaves
+
+    def take(self, place: int, tokens: int) -> None:
+        """Take room of a pack."""
+        node = place + self._leaves
+        self._most[node] -= tokens
+        while node > 1:
+            node //= 2
+            self._most[node] = max(self._most[2 * node], self._most[2 * node + 1])

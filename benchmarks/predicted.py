@@ -25,6 +25,7 @@ from typing import Any
 
 import torch
 
+from comparison.versions import public_options
 from counterpoint import costs
 from counterpoint.config.schema import Config
 from counterpoint.costs.hardware import Hardware
@@ -112,8 +113,9 @@ class Comparison:
             for row in (*self.rows.values(), *self.earlier)
         ]
         suites = {suite: summary(self._of(suite)) for suite in self.options.suites}
+        options = public_options({**vars(self.options), "hardware": None})
         record = {
-            "command": sys.argv[1:], "torch": torch.__version__, "hardware": self.hardware.name,
+            "options": options, "torch": torch.__version__, "hardware": self.hardware.name,
             "machine": dict(self.hardware.machine), "source": self.hardware.source, "suites": suites, "rows": rows,
         }  # fmt: skip
         self.options.json.write_text(json.dumps(record, indent=1) + "\n")

@@ -205,9 +205,7 @@ def test_parts_that_are_made_again_are_not_kept(name: str, discards: str) -> Non
 
 # The compiler looks at the gradients of all tensors that it is given.
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
-@pytest.mark.parametrize(
-    "name", ["vit", pytest.param("decoder", marks=pytest.mark.more), pytest.param("gated vit", marks=pytest.mark.more)]
-)
+@pytest.mark.parametrize("name", ["vit", "decoder", pytest.param("gated vit", marks=pytest.mark.more)])
 def test_compiled_layers_keep_what_the_compiler_saves(name: str) -> None:
     """Of layers that are one region; around the others plain torch of a CPU keeps more than kernels do."""
     model, dtype = MODELS[name], torch.bfloat16

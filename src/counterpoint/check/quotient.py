@@ -37,12 +37,16 @@ def expand_roles(
     }
 
 
+_ByDirection = tuple[dict[tuple[int, bool, int], int], dict[tuple[int, bool, int], int]]
+"""Rows of forward, and of backward."""
+
+
 class _Rows:
     """The most rows that a rank of a role sends to ranks of another, or receives from them, by exchange."""
 
     def __init__(self, plan: Plan, roles: Roles, batch: BatchPlan | None, ahead: BatchPlan | None) -> None:
         self._plan, self._roles, self._batch, self._ahead = plan, roles, batch, ahead
-        self._known: dict[tuple[Link, int, bool], dict[tuple[int, bool, int], int]] = {}
+        self._known: dict[tuple[Link, int, bool], _ByDirection] = {}
 
     def of(self, action: Transfer) -> dict[tuple[int, bool, int], int] | None:
         """Rows by (role, whether it sends, role that it meets); None without a batch."""
@@ -51,12 +55,10 @@ class _Rows:
             return None
         key = action.link, action.exchange, bool(action.ahead) and batch is not self._batch
         if key not in self._known:
-            self._known[key] = self._most(batch, action)
-        most = self._known[key]
-        # Gradients go back along the route of the rows.
-        return (
-            most if action.direction is Direction.FORWARD else {(a, not out, b): n for (a, out, b), n in most.items()}
-        )
+            most = self._most(batch, action)
+            # Gradients go back along the route of the rows.
+            self._known[key] = most, {(a, not out, b): n for (a, out, b), n in most.items()}
+        return self._known[key][action.direction is not Direction.FORWARD]
 
     def _most(self, batch: BatchPlan, action: Transfer) -> dict[tuple[int, bool, int], int]:
         """The most rows in forward."""

@@ -13,6 +13,7 @@ from typing import NamedTuple, final
 
 from counterpoint.config.schema import ScheduleConfig
 from counterpoint.costs.hardware import Hardware
+from counterpoint.plan.graph import Node
 from counterpoint.plan.placement import Placement
 from counterpoint.plan.schedule import SCHEDULES
 from counterpoint.search.candidate import Candidate, Choice, Degrees, Recompute
@@ -96,9 +97,14 @@ class Footprints:
         return {name: tuple(edge.target for edge in graph.outgoing(name)) for name in graph.modules}
 
     def _stages_after(self, module: str, candidate: Candidate, after: dict[str, int]) -> int:
-        """Stages from a module to the loss, of an encoder that is looked at alone the least: one."""
-        targets = self._targets[module]
-        known = [_count(choice.degrees) + after[name] for name, choice in candidate.choices if name in targets]
+        """Stages from a module to the loss, of an encoder that is looked at alone the least: one. There are none where
+        it and its readers have one stage each on the same ranks: a microbatch is back before the next one begins."""
+        targets, choices = self._targets[module], dict(candidate.choices)
+        readers = {name: choices[name] for name in targets if name in choices}
+        together = (choices[module], *readers.values())
+        if readers and all(_count(one.degrees) == 1 and one.ranks == together[0].ranks for one in together):
+            return 0
+        known = [_count(choice.degrees) + after[name] for name, choice in readers.items()]
         return max(known, default=min(len(targets), 1))
 
     def _ends(self, module: str, choice: Choice, candidate: Candidate, after: int) -> list[tuple[float, float]]:
@@ -106,8 +112,11 @@ class Footprints:
         schedule, last = candidate.schedule, choice.degrees.pp - 1
         count = ceil(schedule.microbatches / schedule.encoder_group) if self._targets[module] else schedule.microbatches
         splits = SCHEDULES[schedule.kind].splits
+        both = self._both(module, choice, count, splits=splits)
+        if not self.models.on_one_rank(choice.recompute).stages.has_backward(Node(module, 0)):
+            return [(held.always, held.working) for held in both]
         found = []
-        for place, held in zip((0, last), self._both(module, choice, count, splits=splits), strict=True):
+        for place, held in zip((0, last), both, strict=True):
             # Split backwards let all places keep as many as the first one.
             flights = self._in_flight(module, choice.degrees, schedule, after, count, 0 if splits else place)
             flying = sum(n * size for n, size in zip(flights, held.flying, strict=True))

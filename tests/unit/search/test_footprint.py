@@ -1,13 +1,15 @@
 """Guessed memory: close to that of the simulated plan, for whatever a search looks at first."""
 
+import copy
 import random
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from counterpoint.search.candidate import Candidate
+from counterpoint.search.candidate import Candidate, Choice
 from tests.unit.search.drawn import drawn
-from tests.unit.search.worlds import HYBRID, PAIR, small
+from tests.unit.search.worlds import HYBRID, PAIR, Small, small
 
 LEAST = 0.9
 """Of the simulated bytes: hardly any candidate that seems to fit does not."""
@@ -31,3 +33,38 @@ def test_guessed_memory_is_close_to_that_of_the_plan(data: dict[str, Any], world
             candidate, most = Candidate(candidate.choices, first), MOST
         needed = parts.scorer.score(parts.scorer.plan(candidate)).memory_bytes
         assert LEAST < parts.guess.memory_bytes(candidate) / needed < most, candidate
+
+
+HEAVY: dict[str, Any] = copy.deepcopy(PAIR)
+"""An encoder that keeps more than the language model."""
+HEAVY["modules"]["vision"]["model"]["layers"] = 24
+HEAVY["modules"]["language"]["model"] |= {"hidden": 512, "ffn": 1024}
+
+
+def _of_one_stage(parts: Small) -> Iterator[Candidate]:
+    """Modules of one stage each on the same ranks, without recomputation, with several microbatches."""
+    for placed in parts.space.placements:
+        if len({ranks for _name, ranks in placed.ranks}) == 1:
+            plain = [
+                (name, Choice(ranks, one, parts.space.recomputes[name][0]))
+                for name, ranks in placed.ranks
+                for one in parts.space.degrees(name, len(ranks))
+                if one.pp * one.chunks == 1 and one.dp == len(ranks)
+            ]
+            for count in (2, 4):
+                schedule = parts.space.first_schedule.model_copy(update={"microbatches": count})
+                candidate = Candidate(tuple({name: (name, choice) for name, choice in plain}.values()), schedule)
+                if parts.space.problem(candidate) is None:
+                    yield candidate
+
+
+@pytest.mark.parametrize("trains", ["all", "none"])
+def test_an_encoder_of_one_stage_keeps_one_microbatch_and_a_frozen_one_none(trains: str) -> None:
+    data = copy.deepcopy(HEAVY)
+    data["modules"]["vision"]["train"] = trains
+    parts = small(data, 4)
+    candidates = list(_of_one_stage(parts))
+    assert candidates
+    for candidate in candidates:
+        needed = parts.scorer.score(parts.scorer.plan(candidate)).memory_bytes
+        assert LEAST < parts.guess.memory_bytes(candidate) / needed < MOST, candidate

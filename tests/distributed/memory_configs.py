@@ -65,6 +65,9 @@ LAYOUTS: dict[str, Config] = {
     "dp2": pair(),
     "disjoint": pair(vision="{ranks: [0]}", language="{ranks: [1]}"),
     "disjoint, 1 microbatch": pair("schedule.microbatches=1", vision="{ranks: [0]}", language="{ranks: [1]}"),
+    "disjoint, a frozen encoder": pair(
+        "schedule.microbatches=1", "modules.vision.train=none", vision="{ranks: [0]}", language="{ranks: [1]}"
+    ),
     "disjoint, encoder first, recomputed": pair(
         "schedule.microbatches=4",
         "schedule.encoder=first",

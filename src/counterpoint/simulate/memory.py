@@ -103,8 +103,13 @@ class _Stage:
 
     @property
     def is_alone(self) -> bool:
-        """Whether FSDP's mesh is this rank."""
+        """Whether FSDP's mesh is this rank; experts have a mesh of their own."""
         return self.layout.dp * self.layout.cp == 1
+
+    @property
+    def experts_are_alone(self) -> bool:
+        """Whether that of experts is."""
+        return self.layout.edp == 1
 
 
 class _Walk:
@@ -171,7 +176,8 @@ class _Walk:
             for part in parts[first:stop]:
                 self._activations += part.kept * keeps
                 waiting += part.kept * keeps
-                self._note(part.forward + (part.full - part.kept) * keeps)
+                # Without a backward the same tensors are there while the part runs.
+                self._note(part.forward + part.full - part.kept * keeps)
             self._release(stage, range(first, stop))
         for transfer in self._plan.stages.reads(action, self._plan.microbatches):
             received = self._consume(transfer)
@@ -276,24 +282,30 @@ class _Walk:
         It keeps the buffer until it needs the next one. On a mesh of one rank the buffer holds the sums.
         """
         self._drop(stage, unit)
-        copied = summed = 0
+        copied = summed = at_once = 0
         for number in unit:
             part = stage.sizes.parts[number]
-            if stage.gradients[number] and not stage.sums[number]:
-                copied += ceil(part.gathered * part.trained) * self._reduced
-                stage.sums[number] = ceil((part.shard - part.whole) * part.trained) * self._stored
-                summed += stage.sums[number]
-        if not copied:
+            if not stage.gradients[number] or stage.sums[number]:
+                continue
+            for size, is_alone in (
+                (part.dense, stage.is_alone),
+                (part.routed - part.whole, stage.experts_are_alone),
+            ):
+                trained = ceil(size * part.trained)
+                copied += trained * self._reduced * (not is_alone)
+                at_once += trained * self._stored * is_alone
+            stage.sums[number] = ceil((part.shard - part.whole) * part.trained) * self._stored
+            summed += stage.sums[number]
+        if not summed:
             return
-        self._gradients += (summed if stage.is_alone else copied) - stage.travelling
+        self._gradients += copied + at_once - stage.travelling
         self._note(0)
         for number in unit:
             self._gradients -= stage.gradients[number]
             stage.gradients[number] = 0
-        if not stage.is_alone:
-            stage.travelling = copied
-            self._gradients += summed
-            self._note(0)
+        stage.travelling = copied
+        self._gradients += max(0, summed - at_once)
+        self._note(0)
 
     def _held(self, action: Compute) -> tuple[Held, ...]:
         return held(self._plan, action.node, self._rows_of(action.node.module, action.microbatch))

@@ -206,14 +206,17 @@ def held_part(plan: Plan, module: str, number: int, rows: Rows) -> Held:
     if rows.is_packed and plan.path != "plain":
         every += part.kept_packed
         kept += () if plan.is_recomputed(module, part.name) else part.kept_packed
+    passing = 0
     if not trains_weights:
-        every, kept = (tuple(one for one in some if not one.is_read or one.of == ATTENTION) for some in (every, kept))
+        # Nothing keeps what only products with frozen weights read, but the largest of it is there for a moment.
+        passing = max((count((one,)) for one in every if _is_passing(one)), default=0)
+        every, kept = (tuple(one for one in some if not _is_passing(one)) for some in (every, kept))
     read = count(tuple(one for one in every if one.is_read)) if trains_weights else 0
     stream = ceil(own * facts.hidden * computed * factors["rows"])
     products, all_products = _product_bytes(part, own, computed)
     matrix = ceil(part.kept_matrix / layout.tp) * max(computed, BYTES["float32"])
     # Forward ends with what a part adds to its rows, and their sum. The gradient of that is one of a product's outputs.
-    forward, backward = 2 * stream, max(2 * stream, products) + count(part.working)
+    forward, backward = 2 * stream + passing, max(2 * stream, products) + count(part.working)
     if part.scores:
         forward, backward = _of_scores(plan, part, ceil(part.scores / layout.tp), ceil(entering / layout.cp), matrix)
     is_away = plan.is_offloaded(module, part.name)
@@ -225,6 +228,11 @@ def held_part(plan: Plan, module: str, number: int, rows: Rows) -> Held:
         forward=forward,
         backward=backward,
     )
+
+
+def _is_passing(one: Kept) -> bool:
+    """Whether only the gradient of a weight needs it."""
+    return one.is_read and one.of != ATTENTION
 
 
 def _factors(plan: Plan, layout: Layout, *, is_even: bool) -> dict[Cut, float]:

@@ -128,6 +128,20 @@ def test_one_rank_has_its_sums_where_its_gradients_were_copied() -> None:
     assert (found["Reduce"], found["Step"]) == (FLOAT * (416 + 416), FLOAT * 416)
 
 
+def test_experts_are_summed_over_a_mesh_of_their_own() -> None:
+    """Under tp2 a rank that is alone with its dense parameters shares its experts with the other one."""
+
+    def moving(**degrees: int) -> dict[str, int]:
+        placement = place(2, (asked(LANGUAGE, **degrees),))
+        plan = plan_of(placement, {LANGUAGE: ModuleRows(placement.layouts[0])}, "gpipe", 2)
+        return _moving(replace(with_facts(plan, parts_of((8, 8), (800, 0))), dtype="bfloat16"))
+
+    shared, alone = moving(tp=2), moving(dp_shard=2, ep=2, reshard=True)
+    assert shared["Reduce"] == pytest.approx(moving(dp_shard=2)["Reduce"], rel=0.02)
+    # Half of the experts in float32, once.
+    assert alone["Reduce"] == pytest.approx(800 // 2 * 4, rel=0.05)
+
+
 def test_the_buffer_of_a_sum_is_free_when_the_next_one_is_needed() -> None:
     plan = language_plan(dp_shard=4, reshard=True)
     assert _moving(plan)["Step"] == FLOAT * (104 + 96)

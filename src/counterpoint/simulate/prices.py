@@ -133,7 +133,9 @@ class Prices:
         program = self._cast.programs[rank]
         computes = (self.price(rank, action).host_work for action in program if isinstance(action, Compute))
         others = sum(not isinstance(action, Compute) for action in program)
-        return self._host(sum(computes, HostWork(transfers=others)))
+        apart = (one.node for one in program if isinstance(one, Reduce) and not self._is_reducing(one.node))
+        sums = sum(len(self._groups[node]) for node in apart)
+        return self._host(sum(computes, HostWork(transfers=others, sums=sums)))
 
     def _host(self, work: HostWork) -> float:
         return self._hardware.host_seconds(work, is_compiled=self._plan.path == "compiled")
@@ -144,7 +146,8 @@ class Prices:
         passes = [action.work.of(*part) for part in parts]
         seconds = [max(one.compute + one.exchange, one.copy) for one in passes]
         exchange = sum(one.exchange for one in passes)
-        work = HostWork(kernels=sum(one.kernels for one in passes), recomputed=self._recomputed(node))
+        again = 0 if action.work is Work.WEIGHT else self._recomputed(node)
+        work = HostWork(kernels=sum(one.kernels for one in passes), recomputed=again)
         groups = () if action.work is Work.WEIGHT else self._groups[node]
         computes, copies, waits, sums = sum(seconds), 0.0, 0.0, 0.0
         if groups:
@@ -331,10 +334,13 @@ class Prices:
                 price = self.price(rank, action)
                 left = max(0.0, left - price.seconds) + price.sums
             elif isinstance(action, Reduce) and not self._is_reducing(action.node) and action.node in reduced:
-                left += sum(self._sum(rank, action.node, group) for group in self._groups[action.node])
+                groups = self._groups[action.node]
+                left += sum(self._sum(rank, action.node, group) for group in groups)
+                left += self._host(HostWork(sums=len(groups))) if self._hardware.device == "cpu" else 0.0
         return left
 
     def _is_reducing(self, node: Node) -> bool:
+        """Whether a backward begins to sum the gradients of a stage."""
         return any(isinstance(action, Compute) and action.node == node for action in self._reducing)
 
     def _trained_shard(self, rank: int) -> int:

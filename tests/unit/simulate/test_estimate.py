@@ -108,6 +108,16 @@ def test_on_a_cpu_the_host_is_part_of_each_compute() -> None:
     assert gathered == summed == slow.price(2, computes[0]).host_work.groups
 
 
+def test_a_host_sums_where_backwards_are_split_and_recomputes_nothing_for_weights() -> None:
+    plan, batch = example("pair_1b", "schedule.kind=zero_bubble", "modules.language.recompute=full")
+    prices = prices_of(plan, batch, H200)
+    computes = [action for action in plan.schedule.programs[2] if isinstance(action, Compute)]
+    again = {action.work: prices.price(2, action).host_work.recomputed for action in computes}
+    assert again[Work.WEIGHT] == 0 < again[Work.INPUT] == again[Work.FORWARD]
+    slow = prices_of(plan, batch, replace(H200, host=Host(sum=1.0)))
+    assert slow.launches(2) - prices.launches(2) > 0.9
+
+
 def prices_of(plan: Plan, batch: BatchPlan, hardware: Hardware) -> Prices:
     programs = plan.of_step(plan.schedule, batch, batch).programs
     return Prices(plan, hardware, batch, Cast(plan, programs, batch), Execution())

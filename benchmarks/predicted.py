@@ -184,6 +184,8 @@ class Comparison:
     def _take(self, record: dict[str, Any]) -> None:
         by_name = {(row["suite"], row["name"]): row for row in record["rows"]}
         for layout, row in self.rows.items():
+            if row.failed:
+                continue
             found = by_name.get((layout.suite, layout.name))
             if found is None:
                 row.failed = "not in the file"

@@ -44,7 +44,7 @@ _PASSES = 2
 """Forward and backward."""
 
 _LEAST_SECONDS = 1e-9
-"""Of what others hide; a file has no figure of 0."""
+"""A file has no figure of 0."""
 
 How = Literal["plain", "compiled", "recomputed", "kept", "gathered", "summed"]
 """How layers run; the last three are sharded, each in a group of its own: they are kept whole, or gathered before
@@ -172,6 +172,9 @@ class HostLayers:
 
 
 def _more_than_nothing(seconds: float) -> float:
+    """A difference of two figures; what noise hides is not measured, so that what stands in for it counts."""
+    if seconds < 0.0:
+        raise NotMeasuredError("less than the figures vary by that it is the difference of")
     return max(seconds, _LEAST_SECONDS)
 
 

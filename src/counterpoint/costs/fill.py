@@ -19,7 +19,8 @@ _BY_NAME = {"products": "products", "grouped": "grouped", "attentions": "attenti
 
 def filled(measured: Hardware, base: Hardware) -> Hardware:
     """The measured hardware with the base's peaks, and with its figures of what was not measured: of other dtypes and
-    kernels, of collectives of more ranks, and of the network; raises InputError if the two are of different kinds.
+    kernels, of the host, of collectives of more ranks, and of the network; raises InputError if they are of different
+    kinds.
 
     `filled` names all of it.
     """
@@ -38,7 +39,8 @@ def filled(measured: Hardware, base: Hardware) -> Hardware:
             changes[name] = getattr(base, name)
             taken.append(name)
     changes["collectives"] = _collectives(measured.collectives, base.collectives, taken)
-    if base.ranks_per_node > measured.ranks_per_node:
+    # A CPU's seconds hold for so many ranks at work.
+    if measured.device == "cuda" and base.ranks_per_node > measured.ranks_per_node:
         changes["ranks_per_node"] = base.ranks_per_node
         taken.append("ranks_per_node")
     missing = {name: why for name, why in measured.missing.items() if name not in taken}

@@ -79,3 +79,9 @@ def test_a_filled_file_is_read_again() -> None:
 def test_a_gpu_does_not_fill_a_cpu() -> None:
     with pytest.raises(InputError, match="H200: got hardware of device cuda to fill gaps of device cpu"):
         filled(replace(_measured(), device="cpu"), BASE)
+
+
+def test_a_cpus_seconds_hold_for_the_ranks_that_were_measured() -> None:
+    cpu = replace(costs.load("H200"), device="cpu")
+    found = filled(replace(cpu, ranks_per_node=2), replace(cpu, ranks_per_node=8))
+    assert found.ranks_per_node == 2

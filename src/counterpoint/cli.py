@@ -464,7 +464,7 @@ def calibrate(
     out: Annotated[Path, typer.Option(help="The file to write.")] = Path("hardware.json"),
     device: Annotated[str | None, typer.Option(help="cuda or cpu; cuda if there is a GPU.")] = None,
     ranks: Annotated[int | None, typer.Option(min=1, max=1024, help="Ranks at work; one a GPU, or a core.")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Few sizes, rough figures, a few seconds.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Few sizes and rough figures, in seconds.")] = False,
     fill_from: Annotated[
         str | None, typer.Option(help="Hardware, by name or file, for peaks and all that this machine cannot show.")
     ] = None,

@@ -44,7 +44,7 @@ class GroupSizes:
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sizes:
-    """All that is measured; each figure takes about `window_seconds`.
+    """All that is measured; on a GPU each figure takes about `window_seconds`, on a CPU several batches at least.
 
     `sides` are the roots of the product of a matrix product's two larger sizes, by dtype. Element-wise kernels, copies
     and updates get so many `elements`, collectives send so many bytes a rank. With `compiles` layers are measured
@@ -63,7 +63,7 @@ class Sizes:
 
 
 def sizes_for(device: Device, *, quick: bool) -> Sizes:
-    """The sizes for a device; `quick` ones take a few seconds and are rough."""
+    """The sizes for a device; `quick` ones are rough."""
     if device == "cuda":
         return _QUICK_GPU if quick else _GPU
     return _QUICK_CPU if quick else _CPU

@@ -374,7 +374,7 @@ class Prices:
         places = ((node.module, place) for node in self._plan.nodes_of(rank) for place in self._places(node))
         works = [self._works[module][place] for module, place in places]
         count = max(1, sum(len(work.facts.tensors) for work in works if work.weights))
-        return count * seconds(trained // count)
+        return count * seconds(-(-trained // count))
 
 
 _AXES = ("dp_shard", "dp_replicate", "cp", "tp", "ep", "edp")

@@ -29,7 +29,7 @@ CLOCK = [
     Mutant("simulate.prices:Prices.begins", "self.update(rank)", "0.0", (_ESTIMATE,)),
     Mutant("simulate.prices:Prices._price", "sums=reduces * len(groups)", "sums=0", (_ESTIMATE,)),
     Mutant("simulate.prices:Prices._operations", "node.module != plan.sink and ", "", (_ESTIMATE,)),
-    Mutant("simulate.prices:Prices._of_shards", "count * seconds(trained // count)", "seconds(trained)", (_ESTIMATE,)),
+    Mutant("simulate.prices:Prices._of_shards", "count * seconds(-(-trained // count))", "seconds(trained)", (_ESTIMATE,)),
     Mutant("simulate.estimate:_scale", "max(hardware.alone, count / hardware.ranks_per_node)", "count / hardware.ranks_per_node", (_ESTIMATE,)),
     Mutant("simulate.estimate:_scale", "one.start <= begin and one.end >= end", "True", (_ESTIMATE,)),
     Mutant("check.machine:Machine.__init__", "now=started.get(rank, 0.0)", "now=0.0", (_ESTIMATE,)),

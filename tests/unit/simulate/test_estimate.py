@@ -144,6 +144,16 @@ def test_a_cpu_updates_one_tensor_after_another() -> None:
     assert prices_of(plan, batch, slower).update(2) == pytest.approx(cpu + tensors, rel=1e-4)
 
 
+@given(sized_plans(), st.integers(0, 2**16))
+@settings(deadline=None, max_examples=20)
+def test_every_trained_parameter_of_a_rank_is_updated(plan: Plan, seed: int) -> None:
+    """Also those of a rank that has fewer of them than there are tensors."""
+    batch = plan.batch(0, random_packs(plan, seed))
+    prices = prices_of(plan, batch, ON_CPU)
+    for rank in plan.placement.active:
+        assert prices._of_shards(rank, float) >= prices._trained_shard(rank)
+
+
 def test_documents_are_traded_over_cp_and_whole_items_are_not() -> None:
     """Only a module that reads items knows which of them are whole on a rank."""
     plan, _batch = example(

@@ -6,6 +6,7 @@ from tests.mutation.mutant import Mutant
 _OPERATIONS, _SHARDING, _ESTIMATE = (
     f"tests/unit/simulate/test_{name}.py" for name in ("operations", "sharding", "estimate")
 )
+_HOSTS, _CALIBRATED = "tests/unit/simulate/test_hosts.py", "tests/unit/calibrate/test_host.py"
 _EXPLAIN, _PLAN, _RUN = (f"tests/unit/report/test_{name}.py" for name in ("explain", "plan_command", "training_report"))
 _TIMING = "tests/unit/train/metrics/test_timing.py"
 _FACTS = "tests/unit/models/test_facts.py"
@@ -23,6 +24,19 @@ CLOCK = [
     Mutant("simulate.sharding:overlapped", "max(gathered, begins[-1] if begins else 0.0) + gather", "gathered + gather", (_SHARDING,)),
     Mutant("simulate.sharding:overlapped", "max(summed, free) + reduction", "summed + reduction", (_SHARDING,)),
     Mutant("simulate.sharding:_units", "0 if plan.layouts[node.module].reshard else LEAST_GROUP", "LEAST_GROUP", (_SHARDING,)),
+    Mutant("simulate.hosts:_Queue.end", "max(self.free, self._when(first + 1 - QUEUE))", "self.free", (_HOSTS,)),
+    Mutant("simulate.hosts:_Queue.end", "ready = max(ready, time + later * each)", "pass", (_HOSTS,)),
+    Mutant("simulate.hosts:_Queue.end", "last, max(ready, self._when(last - QUEUE))", "last, ready", (_HOSTS,)),
+    Mutant("simulate.hosts:_Queue.end", "end = max(now + seconds, ready)", "end = now + seconds", (_HOSTS,)),
+    Mutant("simulate.hosts:_Queue.after", "max(self.free + rest, 0.0)", "self.free", (_HOSTS,)),
+    Mutant("simulate.estimate:_on_gpus", "again.end)", "hosts.end)", (_ESTIMATE,)),
+    Mutant("simulate.estimate:_late", " - prices.cost(rank, one.action)", "", (_ESTIMATE,)),
+    Mutant("simulate.prices:Prices._price", "part.calls if again or", "part.calls if", (_ESTIMATE,)),
+    Mutant("simulate.prices:Prices.updating", "tensors=self._trained_tensors(rank)", "tensors=0", (_ESTIMATE,)),
+    Mutant("simulate.prices:Prices._adds", "casts else 1.0", "not casts else 1.0", (_ESTIMATE,)),
+    Mutant("simulate.seconds:calls_of", "2 if by_parts else 1", "1", (_ESTIMATE, _OPERATIONS)),
+    Mutant("simulate.operations:_Part._traffic", "len(self._sublayers) * self._own_rows()", "self._own_rows()", (_OPERATIONS,)),
+    Mutant("calibrate.host:HostLayers._beyond_kernels", "self._beside_tables(how) - kernels", "self._beside_tables(how)", (_CALIBRATED,)),
     Mutant("simulate.estimate:play", "max(machine.end, max(prices.begins.values()), launching)", "machine.end", (_ESTIMATE,)),
     Mutant("simulate.estimate:mean_breakdown", "one.idle * n", "one.idle", (_ESTIMATE,)),
     Mutant("simulate.prices:Prices._price", "self._groups[node]", "()", (_ESTIMATE,)),

@@ -21,6 +21,10 @@ Durations = Callable[[int, Post], float]
 member."""
 
 
+Ends = Callable[[int, Compute, float, float], float]
+"""When a rank ends a compute action that it can begin at a time, and that costs so much from then on."""
+
+
 @dataclass(frozen=True, slots=True)
 class Interval:
     """When a rank worked on a compute action."""
@@ -66,6 +70,11 @@ def no_durations(_rank: int, _post: Post) -> float:
     return 0.0
 
 
+def at_its_cost(_rank: int, _action: Compute, start: float, cost: float) -> float:
+    """A compute takes what it costs."""
+    return start + cost
+
+
 class Machine:
     """Plays events to the end, or until no rank can go on; then `stuck` is not empty.
 
@@ -78,8 +87,9 @@ class Machine:
         cost: Cost = no_cost,
         durations: Durations = no_durations,
         begins: Mapping[int, float] | None = None,
+        ends: Ends = at_its_cost,
     ) -> None:
-        self._cost, self.durations = cost, durations
+        self._cost, self.durations, self._ends = cost, durations, ends
         started = begins or {}
         self._ranks = {rank: _Rank(stream, now=started.get(rank, 0.0)) for rank, stream in events.items()}
         self.states: dict[int, dict[Entry, State]] = {}
@@ -130,7 +140,7 @@ class Machine:
         while state.cursor < len(state.events):
             match state.events[state.cursor]:
                 case Run(action=action):
-                    end = state.now + self._cost(rank, action)
+                    end = self._ends(rank, action, state.now, self._cost(rank, action))
                     state.intervals.append(Interval(action, state.now, end))
                     state.now = end
                 case Wait(entries=entries):

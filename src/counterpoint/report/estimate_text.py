@@ -12,6 +12,9 @@ from counterpoint.report.words import bytes_text, number_text
 from counterpoint.simulate.estimate import Estimate
 from counterpoint.simulate.played import Breakdown, draw
 
+_TOLD_LATENESS = 0.02
+"""The share of a step from which on devices that wait for their hosts are worth a sentence."""
+
 CLOCK_COLUMNS = 56
 """Columns of the drawn timeline; with its labels it fits into 80 columns."""
 
@@ -46,8 +49,12 @@ def sentences(found: Estimate) -> Iterator[str]:
         f"Bubble {found.bubble:.1%}, exposed communication {found.exposed:.1%} of all ranks' time; memory at most "
         f"{bytes_text(found.memory_bytes)} a rank."
     )
-    if found.timeline.launching >= found.timeline.seconds:
-        yield "The step is as long as the slowest host launches it: the devices wait for their hosts."
+    late = max(found.timeline.late.values(), default=0.0)
+    if late >= _TOLD_LATENESS * found.timeline.seconds:
+        yield (
+            f"Devices wait up to {seconds_text(late)} of it for their hosts, which take "
+            f"{seconds_text(found.timeline.launching)} to launch a step: fewer and larger microbatches help."
+        )
 
 
 def _breakdowns(found: Estimate) -> Table:

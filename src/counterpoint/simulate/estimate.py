@@ -1,7 +1,7 @@
 """The estimate of a plan on hardware: seconds of a step, what ranks do in them, and memory over time.
 
 A step is estimated as it repeats: each rank begins with the update of the step before, and all ranks end together when
-the norms are summed. A GPU works behind its host, so a step also takes as long as the slowest host launches.
+the norms are summed. A GPU works behind its host, which is as far ahead as the step before has left it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,6 +20,7 @@ from counterpoint.plan.plan import Plan
 from counterpoint.plan.work import model_flops
 from counterpoint.simulate.cast import EXACT_RANKS, Cast
 from counterpoint.simulate.held import memory_curves
+from counterpoint.simulate.hosts import Hosts
 from counterpoint.simulate.memory import RankMemory
 from counterpoint.simulate.played import Breakdown, Sent, StepTimeline
 from counterpoint.simulate.prices import Execution, Prices
@@ -112,8 +113,8 @@ def play(
     schedule = plan.of_step(plan.schedule, batch, batch)
     cast = Cast(plan, schedule.programs, batch, exact_ranks)
     prices = Prices(plan, hardware, batch, cast, execution)
-    machine = _played(cast.events, prices, hardware)
-    launching = 0.0 if hardware.device == "cpu" else max(map(prices.launches, cast.programs))
+    machine = _on_gpus(cast.events, prices) if hardware.device == "cuda" else _on_cpus(cast.events, prices, hardware)
+    launching = 0.0 if hardware.device == "cpu" else max(map(prices.launching, cast.programs))
     seconds = max(machine.end, max(prices.begins.values()), launching)
     posts = {rank: _sent(machine.states[rank].values()) for rank in cast.programs}
     return StepTimeline(
@@ -125,6 +126,7 @@ def play(
         breakdowns={rank: _breakdown(rank, machine, posts[rank], prices, seconds) for rank in cast.programs},
         memory=memory_curves(plan, batch, cast.programs, machine.intervals),
         launching=launching,
+        late={rank: _late(rank, machine, prices) for rank in cast.programs} if hardware.device == "cuda" else {},
         counts={rank: len(cast.ranks(rank)) for rank in cast.programs},
     )
 
@@ -137,17 +139,30 @@ def _same(machine: Machine, cast: Cast) -> tuple[tuple[int, ...], ...]:
     return tuple(tuple(sorted(ranks)) for ranks in groups.values())
 
 
-def _played(events: Events, prices: Prices, hardware: Hardware) -> Machine:
+def _on_gpus(events: Events, prices: Prices) -> Machine:
+    """The machine after the last event; its hosts begin as far ahead as they are at the end of a step like it."""
+    hosts = Hosts(prices.launches)
+    first = _ended(Machine(events, prices.cost, prices.durations, prices.begins, hosts.end))
+    again = hosts.next_step(first.end, prices.updating)
+    return Machine(events, prices.cost, prices.durations, prices.begins, again.end)
+
+
+def _on_cpus(events: Events, prices: Prices, hardware: Hardware) -> Machine:
     """The machine after the last event; where ranks share processors each works faster while others wait."""
     scales: dict[tuple[int, Compute], float] = {}
 
     def cost(rank: int, action: Compute) -> float:
         return prices.cost(rank, action) * scales.get((rank, action), 1.0)
 
-    machine = Machine(events, cost, prices.durations, prices.begins)
+    machine = _ended(Machine(events, cost, prices.durations, prices.begins))
     for _round in range(_ROUNDS if hardware.alone < 1.0 else 0):
         scales = _shared(machine, hardware)
         machine = Machine(events, cost, prices.durations, prices.begins)
+    return machine
+
+
+def _ended(machine: Machine) -> Machine:
+    """The machine; raises ProofError if its ranks cannot go on."""
     if machine.stuck:
         rank, (action, _entry) = min(machine.stuck.items(), key=lambda item: item[0])
         raise ProofError(
@@ -205,7 +220,8 @@ def _breakdown(
     for interval in machine.intervals[rank]:
         price = prices.price(rank, interval.action)
         length = interval.end - interval.start
-        waiting = (price.exchange + price.gather) / price.seconds * length if price.seconds else 0.0
+        # Beside others a CPU takes less for both, and behind its host a GPU takes longer for neither.
+        waiting = (price.exchange + price.gather) * min(1.0, length / price.seconds) if price.seconds else 0.0
         inside += waiting
         module = interval.action.node.module
         computes[module] = computes.get(module, 0.0) + length - waiting
@@ -214,6 +230,11 @@ def _breakdown(
     communication += inside + _covered(posts, now, machine.end)
     idle = seconds - update - sum(computes.values()) - communication
     return Breakdown(computes, communication, update, max(0.0, idle))
+
+
+def _late(rank: int, machine: Machine, prices: Prices) -> float:
+    """Seconds by which a rank's computes take longer than its device needs."""
+    return sum(one.end - one.start - prices.cost(rank, one.action) for one in machine.intervals[rank])
 
 
 def _covered(posts: tuple[Sent, ...], start: float, end: float) -> float:

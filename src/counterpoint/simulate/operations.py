@@ -353,8 +353,10 @@ class _Part:
         """Element-wise work: what is kept for backward is written and read; uncompiled, each function does so."""
         compiled = self._setting.is_compiled
         size = self.local(self._facts.activation_elements) * self._setting.value_bytes
+        normed = len(self._sublayers) * self._own_rows() * self._facts.hidden_out * self._setting.value_bytes
+        total = size * passes.of(compiled) + normed * _NORM_PASSES.of(compiled)
         number = len(self._products) + len(self._facts.mixers)
-        yield Traffic(round(size * passes.of(compiled)), max(1, round(number * kernels.of(compiled))))
+        yield Traffic(round(total), max(1, round(number * kernels.of(compiled))))
         forward = passes is _FORWARD_PASSES
         if forward and self._facts.scores:
             scored = self._rows // self._cp * _cut(self._facts.scores, self._tp) * self._setting.value_bytes
@@ -381,6 +383,12 @@ class _Passes:
 _FORWARD_PASSES, _BACKWARD_PASSES = _Passes(1.0, 2.0), _Passes(1.8, 3.5)
 """How often element-wise work reads or writes what a part keeps for backward. Of a compiled gated MLP, forward reads
 two of four tensors of its inner width and writes a third; backward reads three and writes two."""
+
+_NORM_PASSES = _Passes(5.0, 0.0)
+"""Further times that a norm reads or writes its rows, in forward or backward. Compiled, the four times that it does so
+take as long as 12 in rows of 1,280, which reach 1.1 to 1.4 of an H200's 4.2 TB/s
+(`hybrid_vlm_disjoint8_first_profiled_2xh200.json` in benchmarks/results), and as 9 in wider ones, read off decoders'
+steps."""
 
 _SCORE_PASSES = _Passes(9.0, 25.0)
 """How often scores of words are read or written for the loss and its gradient, in forward."""

@@ -64,7 +64,8 @@ class StepTimeline:
 
     In a large world only some ranks were played, each for as many as `counts` says.
 
-    `updated` is when ranks have applied the update of the step before. Hosts launch the step in `launching` at most.
+    `updated` is when ranks have applied the update of the step before. Hosts launch the step in `launching` at most; on
+    GPUs `late` says for how long each rank's device waits for what its host has not launched.
     """
 
     seconds: float
@@ -75,6 +76,7 @@ class StepTimeline:
     breakdowns: Mapping[int, Breakdown]
     memory: Mapping[int, MemoryCurve]
     launching: float
+    late: Mapping[int, float]
     counts: Mapping[int, int]
 
 

@@ -11,15 +11,16 @@ from typing import final
 
 from counterpoint.check.events import Exchange, Post
 from counterpoint.costs.hardware import Hardware
-from counterpoint.costs.host import HostWork
+from counterpoint.costs.host import NO_WORK, HostWork
 from counterpoint.plan.action import Action, Compute, Reduce, Step, Work
 from counterpoint.plan.batch import BatchPlan, Share
 from counterpoint.plan.graph import Node
 from counterpoint.plan.plan import Plan
 from counterpoint.plan.work import PartWork, works_of
 from counterpoint.simulate.cast import Cast
+from counterpoint.simulate.hosts import Launches
 from counterpoint.simulate.operations import ExchangeKind, Operations, PartOperations, part_operations, setting_of
-from counterpoint.simulate.seconds import Seconds, seconds_of
+from counterpoint.simulate.seconds import Seconds, calls_of, seconds_of
 from counterpoint.simulate.sharding import (
     Overlapped,
     ShardedGroup,
@@ -69,6 +70,17 @@ class _Load:
 
 
 @final
+@dataclass(frozen=True, slots=True)
+class _PartPrice:
+    """A part's forward, gradients of inputs and of weights, and the calls of its forward."""
+
+    forward: Seconds
+    inputs: Seconds
+    weights: Seconds
+    calls: HostWork
+
+
+@final
 class Prices:
     """Prices of one step for those who play it; `cost` and `durations` are the machine's, `begins` when each rank has
     updated."""
@@ -81,7 +93,7 @@ class Prices:
             BYTES[dtype] for dtype in (plan.dtype, plan.stored, plan.reduced)
         )
         self._groups = {node: sharded_groups(plan, node) for node in plan.stages.nodes}
-        self._parts: dict[object, tuple[Seconds, Seconds, Seconds]] = {}
+        self._parts: dict[object, _PartPrice] = {}
         self._known: dict[object, Price] = {}
         self._reducing = plan.schedule.reducing
 
@@ -128,14 +140,35 @@ class Prices:
             self._known[key] = self._price(rank, action, lane, gathers)
         return self._known[key]
 
-    def launches(self, rank: int) -> float:
+    def launching(self, rank: int) -> float:
         """Seconds in which a rank's host launches a step, which a device may run behind."""
+        computes = (action for action in self._cast.programs[rank] if isinstance(action, Compute))
+        return sum(self.launches(rank, action).seconds for action in computes) + self.updating(rank)
+
+    def updating(self, rank: int) -> float:
+        """Seconds of a rank's host for what follows the last compute of a step: sums that no backward began, the update
+        of its tensors, and transfers."""
         program = self._cast.programs[rank]
-        computes = (self.price(rank, action).host_work for action in program if isinstance(action, Compute))
-        others = sum(not isinstance(action, Compute) for action in program)
+        last = max((number for number, one in enumerate(program) if isinstance(one, Compute)), default=-1)
         apart = (one.node for one in program if isinstance(one, Reduce) and not self._is_reducing(one.node))
         sums = sum(len(self._groups[node]) for node in apart)
-        return self._host(sum(computes, HostWork(transfers=others, sums=sums)))
+        return self._host(HostWork(transfers=len(program) - last - 1, sums=sums, tensors=self._trained_tensors(rank)))
+
+    def launches(self, rank: int, action: Compute) -> Launches:
+        """What a rank's host does for a compute and for transfers since the one before."""
+        if rank not in self._before:
+            others = 0
+            for one in self._cast.programs[rank]:
+                if isinstance(one, Compute):
+                    self._before.setdefault(rank, {})[one] = others
+                others = 0 if isinstance(one, Compute) else others + 1
+        work = self.price(rank, action).host_work + HostWork(transfers=self._before[rank][action])
+        return Launches(self._host(work), work.launches)
+
+    @cached_property
+    def _before(self) -> dict[int, dict[Compute, int]]:
+        """By rank and compute, the other actions since the one before."""
+        return {}
 
     def _host(self, work: HostWork) -> float:
         return self._hardware.host_seconds(work, is_compiled=self._plan.path == "compiled")
@@ -143,11 +176,14 @@ class Prices:
     def _price(self, rank: int, action: Compute, lane: int, gathers: bool) -> Price:
         node = action.node
         parts = [self._part(rank, node, place, self._load(action, lane)) for place in self._places(node)]
-        passes = [action.work.of(*part) for part in parts]
+        passes = [action.work.of(part.forward, part.inputs, part.weights) for part in parts]
         seconds = [max(one.compute + one.exchange, one.copy) for one in passes]
         exchange = sum(one.exchange for one in passes)
-        again = 0 if action.work is Work.WEIGHT else self._recomputed(node)
-        work = HostWork(kernels=sum(one.kernels for one in passes), recomputed=again)
+        work = HostWork(kernels=sum(one.kernels for one in passes))
+        for place, part in zip(self._places(node), parts, strict=True):
+            again = action.work is not Work.WEIGHT and self._is_recomputed(node, place)
+            work += HostWork(recomputed=int(again))
+            work += part.calls if again or action.work is Work.FORWARD else NO_WORK
         groups = () if action.work is Work.WEIGHT else self._groups[node]
         computes, copies, waits, sums = sum(seconds), 0.0, 0.0, 0.0
         if groups:
@@ -161,10 +197,8 @@ class Prices:
         host = self._host(work) if self._hardware.device == "cpu" else 0.0
         return Price(computes - exchange + copies, exchange, waits, host, sums, work)
 
-    def _recomputed(self, node: Node) -> int:
-        """Layers of a stage that are recomputed."""
-        plan, parts = self._plan, self._plan.facts[node.module].parts
-        return sum(plan.is_recomputed(node.module, parts[place].name) for place in self._places(node))
+    def _is_recomputed(self, node: Node, place: int) -> bool:
+        return self._plan.is_recomputed(node.module, self._plan.facts[node.module].parts[place].name)
 
     def _shard(
         self, rank: int, node: Node, groups: tuple[ShardedGroup, ...], seconds: list[float], gathers: bool,
@@ -217,9 +251,11 @@ class Prices:
     def _adds(self, groups: tuple[ShardedGroup, ...]) -> float:
         """Gradients of a microbatch that is not the last are added to those before, in the dtype of reduction."""
         each = self._value_bytes + 2 * self._reduced_bytes
-        return sum(self._hardware.elementwise(group.trained * each) for group in groups)
+        casts = self._hardware.device == "cuda" and self._value_bytes != self._reduced_bytes
+        longer = _CASTING if casts else 1.0
+        return longer * sum(self._hardware.elementwise(group.trained * each) for group in groups)
 
-    def _part(self, rank: int, node: Node, place: int, load: _Load) -> tuple[Seconds, Seconds, Seconds]:
+    def _part(self, rank: int, node: Node, place: int, load: _Load) -> _PartPrice:
         work = self._works[node.module][place]
         rows = self._rows(node.module, place, load)
         # Layers of a kind have the same facts but for their names.
@@ -228,7 +264,10 @@ class Prices:
             operations = self._operations(node, work, rows, load.share)
             passes = (operations.forward, operations.inputs, operations.weights)
             forward, inputs, weights = (self._seconds(rank, node, one) for one in passes)
-            self._parts[key] = forward, inputs, weights
+            # On a CPU the tables of collectives have the calls.
+            calls = calls_of(operations.forward)
+            calls = replace(calls, exchanges=0) if self._hardware.device == "cpu" else calls
+            self._parts[key] = _PartPrice(forward, inputs, weights, calls)
         return self._parts[key]
 
     def _seconds(self, rank: int, node: Node, operations: Operations) -> Seconds:
@@ -352,6 +391,11 @@ class Prices:
                 total += self._unsharded(node)
         return total
 
+    def _trained_tensors(self, rank: int) -> int:
+        places = ((node.module, place) for node in self._plan.nodes_of(rank) for place in self._places(node))
+        works = (self._works[module][place] for module, place in places)
+        return sum(len(work.facts.tensors) for work in works if work.weights)
+
     def _unsharded(self, node: Node) -> int:
         """Trained parameters of experts that no group gathers."""
         layout = self._plan.layouts[node.module]
@@ -371,9 +415,7 @@ class Prices:
         trained = self._trained_shard(rank)
         if self._hardware.device == "cuda" or not trained:
             return seconds(trained)
-        places = ((node.module, place) for node in self._plan.nodes_of(rank) for place in self._places(node))
-        works = [self._works[module][place] for module, place in places]
-        count = max(1, sum(len(work.facts.tensors) for work in works if work.weights))
+        count = max(1, self._trained_tensors(rank))
         return count * seconds(-(-trained // count))
 
 
@@ -382,6 +424,10 @@ _AXES = ("dp_shard", "dp_replicate", "cp", "tp", "ep", "edp")
 _INTERLEAVING = 3
 """How much longer the copy before a reduce-scatter takes than its bytes: torch's `chunk_cat` reaches 1.0 to 1.8 of an
 H200's 4.2 TB/s (docs/performance.md)."""
+
+_CASTING = 2.6
+"""How much longer a sum of tensors of two dtypes takes than its bytes: torch's kernel for it reaches 1.6 of an H200's
+4.2 TB/s (28 ms for 4.5e9 gradients, `hybrid_vlm_disjoint8_first_profiled_2xh200.json` in benchmarks/results)."""
 
 _NORM_PASSES = 4
 """How often a rank's gradients are read or written for their norm and to be set to zero, by kernels of many tensors."""

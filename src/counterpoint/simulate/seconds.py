@@ -73,6 +73,21 @@ def kernels_of(operations: Iterable[Operation]) -> int:
     return sum(map(_kernels, operations))
 
 
+def calls_of(forward: Iterable[Operation]) -> HostWork:
+    """What the host does for a part's forward beside launching its kernels. Rows that travel in parts do so by calls
+    that ranks make together before and after each."""
+    exchanges = mixtures = scans = 0
+    for one in forward:
+        match one:
+            case Exchange(by_parts=by_parts):
+                exchanges += 2 if by_parts else 1
+            case Traffic(plain=True):
+                mixtures += 1
+            case Core(state=state) if state:
+                scans += 1
+    return HostWork(exchanges=exchanges, mixtures=mixtures, scans=scans)
+
+
 def _kernels(one: Operation) -> int:
     match one:
         case Core():

@@ -22,7 +22,7 @@ _FLOAT_BYTES = 4
 _SMALL, _LARGE = 2**3, 2**26
 """Bytes whose transfers give the delay and the speed of a link between nodes."""
 
-_ONE_RANK = "one rank on each node"
+ONE_RANK = "one rank on each node"
 
 Pair = tuple[int, int]
 """A rank that sends, and the one that receives."""
@@ -82,18 +82,18 @@ def _pair_name(pair: Pair) -> str:
 def collective(watch: Stopwatch, sizes: Sizes, ranks: Ranks, groups: Groups, kind: Collective) -> dict[int, Table]:
     """By the number of ranks, all teams of so many at once, then by the bytes that each rank sends."""
     if not ranks.counts:
-        raise NotMeasuredError(_ONE_RANK)
+        raise NotMeasuredError(ONE_RANK)
     found = {}
     for count in ranks.counts:
-        group = _own(ranks, groups, count)
+        group = team_of(ranks, groups, count)
         calls = (_idle if group is None else _CALLS[kind](group, sent, watch.device) for sent in sizes.sent_bytes)
         timings: list[Timing | None] = [watch.time_together(call) for call in calls]
         found[count] = table({"sent_bytes": floats(sizes.sent_bytes)}, timings)
     return found
 
 
-def _own(ranks: Ranks, groups: Groups, count: int) -> TensorGroup | None:
-    """This rank's team of so many ranks, if it is in one."""
+def team_of(ranks: Ranks, groups: Groups, count: int) -> TensorGroup | None:
+    """This rank's team of so many ranks of its node, if it is in one."""
     own = next((team for team in ranks.teams(count) if ranks.rank in team), None)
     return None if own is None else TensorGroup(groups.collective(own), own.index(ranks.rank), count)
 
@@ -101,7 +101,7 @@ def _own(ranks: Ranks, groups: Groups, count: int) -> TensorGroup | None:
 def transfer(watch: Stopwatch, sizes: Sizes, ranks: Ranks, groups: Groups) -> Table:
     """By bytes, from the first to the second of all pairs of neighbours at once."""
     if not ranks.neighbours:
-        raise NotMeasuredError(_ONE_RANK)
+        raise NotMeasuredError(ONE_RANK)
     with _Link(ranks.rank, ranks.neighbours, groups, watch.device) as link:
         timings: list[Timing | None] = [watch.time_together(link.call(size)) for size in sizes.sent_bytes]
     return table({"bytes": floats(sizes.sent_bytes)}, timings)

@@ -9,18 +9,22 @@ from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule
 
+from counterpoint.calibrate.exchanges import ONE_RANK
 from counterpoint.calibrate.stopwatch import Call, NotMeasuredError, Stopwatch, random
 from counterpoint.config.training import PrecisionConfig
 from counterpoint.costs.hardware import Hardware
 from counterpoint.errors import InputError
-from counterpoint.families import facts_of
+from counterpoint.families import facts_of, rules_of
 from counterpoint.families.decoder.spec import DecoderConfig
 from counterpoint.families.parts import parts_of
 from counterpoint.kinds.family import Ends, Model
+from counterpoint.layers.mamba.spec import MambaConfig
+from counterpoint.layers.moe.spec import MoeConfig
 from counterpoint.models.batch import TextBatch
 from counterpoint.models.chain import MAIN, Chain, build_chain
 from counterpoint.models.segments import Segments
 from counterpoint.parallelize.compile import apply_compile
+from counterpoint.parallelize.exchange import TensorGroup
 from counterpoint.parallelize.fsdp import (
     begin_accumulation,
     begin_reduction,
@@ -31,24 +35,30 @@ from counterpoint.parallelize.fsdp import (
     shard_data_parallel,
 )
 from counterpoint.parallelize.recompute import apply_recompute
+from counterpoint.parallelize.tensor import apply_tensor_parallel
 from counterpoint.plan.layout import Layout
 from counterpoint.plan.samples import NO_LABEL
 from counterpoint.plan.work import PartWork
-from counterpoint.simulate.operations import Operation, Setting, part_operations
-from counterpoint.simulate.seconds import kernels_of, seconds_of
+from counterpoint.simulate.operations import Operation, PartOperations, Setting, part_operations
+from counterpoint.simulate.seconds import calls_of, kernels_of, seconds_of
 from counterpoint.simulate.sizes import BYTES
 
 _PATTERN = "*-*-*-*-"
 _LAYERS = len(_PATTERN)
+_SPECIAL = 4
+"""Layers of a mixture of experts, or with a scan: their kernels fit into a GPU's queue."""
+
 _PASSES = 2
 """Forward and backward."""
 
 _LEAST_SECONDS = 1e-9
 """A file has no figure of 0."""
 
-How = Literal["plain", "compiled", "recomputed", "kept", "gathered", "summed"]
-"""How layers run; the last three are sharded, each in a group of its own: they are kept whole, or gathered before
-forward and before backward, or gathered before forward and their gradients summed after backward."""
+How = Literal["plain", "compiled", "recomputed", "kept", "gathered", "summed", "cut", "mixed", "scanned"]
+"""How layers run; the three after `recomputed` are sharded, each in a group of its own: they are kept whole, or
+gathered before forward and before backward, or gathered before forward and their gradients summed after backward.
+Layers that are `cut` share weights and rows by tensor parallelism; `mixed` ones are mixtures of experts, `scanned` ones
+Mamba-2's."""
 
 
 @final
@@ -56,19 +66,25 @@ class HostLayers:
     """Seconds of a host for layers whose kernels are short. `known` is the hardware as far as it was measured.
 
     Gradients accumulate over `mesh`. On a CPU that is of this rank alone, since what ranks exchange has figures of its
-    own; a GPU exchanges behind its host.
+    own; a GPU exchanges behind its host. Two ranks of `pair` share layers that are cut. `compiles`: trainings do.
     """
 
-    def __init__(self, watch: Stopwatch, known: Callable[[], Hardware], mesh: Callable[[], DeviceMesh]) -> None:
-        self._watch, self._known, self._mesh = watch, known, mesh
+    def __init__(
+        self,
+        watch: Stopwatch,
+        known: Callable[[], Hardware],
+        mesh: Callable[[], DeviceMesh],
+        pair: Callable[[], TensorGroup | None],
+        *,
+        compiles: bool,
+    ) -> None:
+        self._watch, self._known, self._mesh, self._pair = watch, known, mesh, pair
+        self._compiles = compiles
         on_gpu = watch.device.type == "cuda"
         self._on_gpu, self._rows, width = on_gpu, 128 if on_gpu else 32, 256 if on_gpu else 64
         self._precision = PrecisionConfig(compute="bfloat16" if on_gpu else "float32")
-        section = DecoderConfig(
-            kind="decoder", pattern=_PATTERN, hidden=width, heads=4, kv_heads=2, head_dim=width // 4, ffn=2 * width,
-            vocab=8,
-        )  # fmt: skip
-        self._width, self._model = width, Model(section, Ends(vocab=8))
+        self._width = width
+        self._models = {pattern: _model(pattern, width) for pattern in (_PATTERN, "E" * _SPECIAL, "M" * _SPECIAL)}
         self._found: dict[How, float] = {}
 
     def kernel(self, *, is_compiled: bool) -> float:
@@ -94,6 +110,23 @@ class HostLayers:
         kernels = self._kernels("recomputed") * self.kernel(is_compiled=False)
         return _more_than_nothing((self._beside_tables("recomputed") - kernels) / _PASSES / _LAYERS)
 
+    def exchange(self) -> float:
+        """An exchange of rows between the ranks of a layer, in forward and backward."""
+        return self._beyond_kernels("cut") / calls_of(self._forward("cut")).exchanges
+
+    def mixture(self) -> float:
+        """A mixture of experts, in forward and backward."""
+        return self._beyond_kernels("mixed") / _SPECIAL
+
+    def scan(self) -> float:
+        """A layer with a scan, in forward and backward."""
+        return self._beyond_kernels("scanned") / _SPECIAL
+
+    def _beyond_kernels(self, how: How) -> float:
+        """What layers take beyond the kernels that the clock counts for them: nothing, where theirs are the quicker."""
+        kernels = self._kernels(how) * self.kernel(is_compiled=self._compiles)
+        return max(self._beside_tables(how) - kernels, _LEAST_SECONDS)
+
     def _seconds(self, how: How) -> float:
         """The host's seconds for forward and backward of all layers."""
         if how not in self._found:
@@ -116,22 +149,30 @@ class HostLayers:
 
     def _operations(self, how: How) -> list[Operation]:
         """What the clock counts for these layers."""
-        facts, found = facts_of(self._model), list[Operation]()
+        return [one for part in self._parts(how) for one in (*part.forward, *part.inputs, *part.weights)]
+
+    def _forward(self, how: How) -> list[Operation]:
+        return [one for part in self._parts(how) for one in part.forward]
+
+    def _parts(self, how: How) -> list[PartOperations]:
+        facts = facts_of(self._models[_pattern_of(how)])
+        layout = Layout(module="layers", ranks=(0, 1), tp=2) if how == "cut" else Layout(module="layers", ranks=(0,))
         setting = Setting(
-            layout=Layout(module="layers", ranks=(0,)), value_bytes=BYTES[self._precision.compute],
-            is_compiled=how == "compiled", is_recomputed=how == "recomputed",
+            layout=layout, value_bytes=BYTES[self._precision.compute], is_compiled=self._is_compiled(how),
+            is_recomputed=how == "recomputed",
         )  # fmt: skip
-        for part in facts.parts:
-            if part.name.startswith("layers."):
-                work = PartWork(part, 1.0, 1.0, has_pairs_back=True)
-                made = part_operations(work, facts.load(_documents(self._rows)), self._rows, setting)
-                found += (*made.forward, *made.inputs, *made.weights)
-        return found
+        load = facts.load(_documents(self._rows))
+        works = [PartWork(part, 1.0, 1.0, has_pairs_back=True) for part in facts.parts if _is_layer(part.name)]
+        return [part_operations(work, load, self._rows, setting) for work in works]
+
+    def _is_compiled(self, how: How) -> bool:
+        return how == "compiled" or (self._compiles and how in ("cut", "mixed", "scanned"))
 
     def _call(self, how: How) -> Call:
         chain, device = self._chain(how), self._watch.device
         dtype = dtype_of(self._precision.compute)
-        inputs, gradient = (random((self._rows, self._width), dtype, device) for _end in range(2))
+        rows = self._rows // 2 if how == "cut" else self._rows
+        inputs, gradient = (random((rows, self._width), dtype, device) for _end in range(2))
         inputs.requires_grad_()
         batch = _batch(self._rows, device)
 
@@ -148,13 +189,19 @@ class HostLayers:
         return call
 
     def _chain(self, how: How) -> Chain:
+        model = self._models[_pattern_of(how)]
         with torch.device("meta"):
-            chain = build_chain(part for part in parts_of(self._model) if part.name.startswith("layers."))
-        if how == "compiled":
+            chain = build_chain(part for part in parts_of(model) if _is_layer(part.name))
+        if how == "cut":
+            pair = self._pair()
+            if pair is None:
+                raise NotMeasuredError(ONE_RANK)
+            apply_tensor_parallel(chain, pair, True, rules_of(model.section))
+        if self._is_compiled(how):
             apply_compile(chain)
         if how == "recomputed":
             apply_recompute(chain, frozenset(_PATTERN))
-        if how in ("plain", "compiled", "recomputed"):
+        if how not in ("kept", "gathered", "summed"):
             chain.to(dtype_of(self._precision.compute))
             chain.to_empty(device=self._watch.device)
         else:
@@ -169,6 +216,23 @@ class HostLayers:
             for parameter in chain.parameters():
                 local(parameter).normal_(std=self._width**-0.5)
         return chain
+
+
+def _model(pattern: str, width: int) -> Model:
+    section = DecoderConfig(
+        kind="decoder", pattern=pattern, hidden=width, heads=4, kv_heads=2, head_dim=width // 4, ffn=2 * width, vocab=8,
+        moe=MoeConfig(experts=8, top_k=2, ffn=width, shared_ffn=width, router="sigmoid"),
+        mamba=MambaConfig(heads=2 * width // 64, head_dim=64, groups=2, state=128),
+    )  # fmt: skip
+    return Model(section, Ends(vocab=8))
+
+
+def _pattern_of(how: How) -> str:
+    return {"mixed": "E" * _SPECIAL, "scanned": "M" * _SPECIAL}.get(how, _PATTERN)
+
+
+def _is_layer(part: str) -> bool:
+    return part.startswith("layers.")
 
 
 def _more_than_nothing(seconds: float) -> float:

@@ -45,7 +45,13 @@ def parts_of(
         parts[f"scans.{dtype}"] = partial(computes.scans, watch, sizes.scans, dtype)
     for dtype, heads in sizes.attention.items():
         parts[f"attention.{dtype}"] = partial(computes.attention, watch, heads, dtype)
-    layers = HostLayers(watch, known, lambda: groups.data_mesh(layer_layout(watch.device, ranks)))
+    layers = HostLayers(
+        watch,
+        known,
+        lambda: groups.data_mesh(layer_layout(watch.device, ranks)),
+        lambda: exchanges.team_of(ranks, groups, 2),
+        compiles=sizes.compiles,
+    )
     parts["host.plain_kernel"] = partial(layers.kernel, is_compiled=False)
     parts |= {
         "host.recomputed": layers.recomputed, "host.group": layers.group,
@@ -53,6 +59,10 @@ def parts_of(
     }  # fmt: skip
     if sizes.compiles:
         parts["host.compiled_kernel"] = partial(layers.kernel, is_compiled=True)
+    parts |= {"host.mixture": layers.mixture, "host.scan": layers.scan}
+    if watch.device.type == "cuda":
+        # On a CPU the tables of collectives have what ranks do together.
+        parts["host.exchange"] = layers.exchange
     return parts
 
 

@@ -19,6 +19,11 @@ LAYERS = 8
 PLAIN, COMPILED, AGAIN = 708, 180, 1000
 """Kernels that the clock counts for forward and backward of these layers: as they are, compiled, and recomputed."""
 
+CUT, EXCHANGES = COMPILED + 2 * 3 * 16, 16
+"""The same compiled and cut: a gather and a sum in each, with a collective and two kernels in each pass."""
+
+MIXED, SCANNED, SPECIAL = 320, 136, 4
+
 
 class Times:
     """A stopwatch that knows what passes take."""
@@ -33,7 +38,7 @@ class Times:
 
 def _layers(seconds: dict[How, float], hardware: Hardware = H200) -> HostLayers:
     watch = cast(Stopwatch, Times(hardware.device, seconds))
-    return HostLayers(watch, lambda: hardware, lambda: cast(DeviceMesh, None))
+    return HostLayers(watch, lambda: hardware, lambda: cast(DeviceMesh, None), lambda: None, compiles=True)
 
 
 def test_a_figure_is_that_of_one_kernel_one_group_and_one_layer() -> None:
@@ -45,6 +50,9 @@ def test_a_figure_is_that_of_one_kernel_one_group_and_one_layer() -> None:
         "kept": kept,
         "gathered": kept + 2 * LAYERS * 2e-4,
         "summed": kept + LAYERS * (2e-4 + 3e-4),
+        "cut": CUT * 7e-5 + EXCHANGES * 6e-4,
+        "mixed": MIXED * 7e-5 + SPECIAL * 2e-3,
+        "scanned": SCANNED * 7e-5 + SPECIAL * 3e-3,
     })  # fmt: skip
     assert layers.kernel(is_compiled=False) == pytest.approx(1e-5)
     assert layers.kernel(is_compiled=True) == pytest.approx(7e-5)
@@ -52,6 +60,9 @@ def test_a_figure_is_that_of_one_kernel_one_group_and_one_layer() -> None:
     assert layers.gather() == pytest.approx(2e-4)
     assert layers.sum() == pytest.approx(3e-4)
     assert layers.recomputed() == pytest.approx(5e-4)
+    assert layers.exchange() == pytest.approx(6e-4)
+    assert layers.mixture() == pytest.approx(2e-3)
+    assert layers.scan() == pytest.approx(3e-3)
 
 
 def test_on_a_cpu_a_kernel_takes_what_the_tables_do_not_have() -> None:

@@ -55,6 +55,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--limit", type=float, default=1e9, help="seconds after which no layout is begun")
     parser.add_argument("--one-by-one", action="store_true", help="also on CPUs")
     parser.add_argument("--small", action="store_true", help="small models on the CPU, to try the script")
+    parser.add_argument("--profile", action="store_true", help="write each layout's kernels by group, on GPUs")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="for all layouts")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--again", type=Path, help="take what this file measured, and only predict")
@@ -140,7 +141,9 @@ class Comparison:
 
     def _effort(self) -> Effort:
         given = self.options
-        return Effort(rounds=given.rounds, steps=given.steps, warmup=given.warmup, batches=given.batches)
+        return Effort(
+            rounds=given.rounds, steps=given.steps, warmup=given.warmup, batches=given.batches, profiles=given.profile
+        )
 
     def _left(self) -> float:
         return float(self.options.limit) - (time.monotonic() - self.began)
@@ -192,6 +195,7 @@ class Comparison:
                 continue
             for key in ("passes", "measured_bytes", "reserved_bytes", "build_seconds", "actions", "failed"):
                 setattr(row, key, found[key])
+            row.kernels = found.get("kernels", [])
 
     def _log(self, words: str) -> None:
         print(f"{time.monotonic() - self.began:6.1f} s  {words}", file=sys.stderr, flush=True)

@@ -2,13 +2,17 @@
 
 import gc
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import cycle, pairwise
 from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch._C._autograd import DeviceType
+from torch.profiler import ProfilerActivity, profile
 
+from comparison.breakdown import spans_of, step_breakdown
+from comparison.kernel_groups import grouped
 from counterpoint.config.schema import Config
 from counterpoint.data.feed.reader import Reader, StepInputs
 from counterpoint.models.movable import all_to
@@ -22,17 +26,21 @@ from counterpoint.verify.member import Member
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effort:
-    """Blocks of a layout, timed steps of a block, and steps before all blocks; `batches` different steps take turns."""
+    """Blocks of a layout, timed steps of a block, and steps before all blocks; `batches` different steps take turns.
+    With `profiles` one more step of each layout runs under the profiler, on GPUs.
+    """
 
     rounds: int
     steps: int
     warmup: int
     batches: int
+    profiles: bool = False
 
 
 @dataclass(slots=True)
 class Measured:
-    """What one rank saw: seconds of the timed steps by block, bytes, and the actions of a step."""
+    """What one rank saw: seconds of the timed steps by block, bytes, the actions of a step, and seconds and number of
+    its kernels by group."""
 
     blocks: list[list[float]] = field(default_factory=list)
     held_bytes: int = 0
@@ -40,6 +48,7 @@ class Measured:
     reserved_bytes: int = 0
     build_seconds: float = 0.0
     actions: list[dict[str, Any]] = field(default_factory=list)
+    kernels: dict[str, Any] = field(default_factory=dict)
 
 
 class _Running:
@@ -94,6 +103,23 @@ class _Running:
         self._read()
         self.found.actions = timed.actions()
 
+    def profile(self) -> None:
+        """The kernels of a step that follows another."""
+        if self._device.type != "cuda":
+            return
+        torch.cuda.synchronize()
+        with profile(activities=[ProfilerActivity.CUDA], acc_events=True) as profiler:
+            for _ in range(2):
+                torch.cuda._sleep(1000)
+                self._step()
+            torch.cuda._sleep(1000)
+            self._read()
+            torch.cuda.synchronize()
+        spans = spans_of(profiler.profiler.kineto_results.events(), True, DeviceType.CUDA)
+        if (found := step_breakdown(spans)) is not None:
+            groups = {name: asdict(one) for name, one in grouped(found.table, found.idle).items()}
+            self.found.kernels = {"window": found.window, "exposed": found.exposed, "groups": groups}
+
     def close(self) -> None:
         self._read()
         self._engine.close()
@@ -137,6 +163,8 @@ def _measured(member: Member, configs: dict[str, Config], effort: Effort) -> lis
             one.block(effort.steps)
     for one in running.values():
         one.time_actions()
+        if effort.profiles:
+            one.profile()
     gathered: list[Any] = [None] * control.size()
     dist.all_gather_object(gathered, {name: one.found for name, one in running.items()}, group=control)
     for one in running.values():

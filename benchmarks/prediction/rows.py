@@ -28,6 +28,7 @@ class Row:
     build_seconds: list[float] = field(default_factory=list)
     breakdown: dict[str, float] = field(default_factory=dict)
     actions: list[Any] = field(default_factory=list)
+    kernels: list[Any] = field(default_factory=list)
     failed: str = ""
 
     def note(self, found: Estimate) -> None:
@@ -48,6 +49,7 @@ class Row:
         self.reserved_bytes = max([self.reserved_bytes, *(rank.reserved_bytes for rank in ranks)])
         self.build_seconds.append(max(rank.build_seconds for rank in ranks))
         self.actions = [rank.actions for rank in ranks]
+        self.kernels = [rank.kernels for rank in ranks]
 
     @property
     def seconds(self) -> float:

@@ -69,7 +69,7 @@ class _Queue:
         # The queue lets go of the most where the device comes from a slow compute to a fast one.
         for kernels, time in self.done:
             later = last - QUEUE - kernels
-            if 0 <= later < launches.kernels:
+            if 0 < later <= launches.kernels:
                 ready = max(ready, time + later * each)
         end = max(now + seconds, ready)
         self.done.append((last, end))

@@ -23,9 +23,10 @@ from counterpoint.plan.work import model_flops
 from counterpoint.simulate import cast
 from counterpoint.simulate.cast import Cast
 from counterpoint.simulate.clock import simulate_programs
-from counterpoint.simulate.estimate import _scale, estimate, play
-from counterpoint.simulate.played import StepTimeline, draw
+from counterpoint.simulate.estimate import _scale, estimate, mean_breakdown, play
+from counterpoint.simulate.played import Breakdown, StepTimeline, draw
 from counterpoint.simulate.prices import Execution, Prices
+from counterpoint.simulate.sharding import sharded_groups
 from tests.asked import asked
 from tests.unit.check.faults import reordered
 from tests.unit.plan.strategies import LANGUAGE, plan_of, random_packs, uniform_packs
@@ -138,6 +139,27 @@ def test_calls_of_layers_count_where_forward_runs(recompute: str) -> None:
             work = prices.price(rank, action).host_work
             runs = action.work is Work.FORWARD or again
             assert (work.mixtures, work.scans) == ((mixtures, scans) if runs else (0, 0))
+
+
+@given(sized_plans(), st.integers(0, 2**16), st.sampled_from([1e-6, 1e-4, 1e-2]))
+@settings(deadline=None, max_examples=20)
+def test_no_step_is_shorter_than_its_launches(plan: Plan, seed: int, launch: float) -> None:
+    found = play(plan, replace(H200, launch_seconds=launch), plan.batch(0, random_packs(plan, seed)), Execution())
+    assert found.seconds >= found.launching
+
+
+def test_gradients_of_two_dtypes_are_added_slowly_by_gpus() -> None:
+    plan, batch = example("pair_1b")
+    groups = sharded_groups(plan, Node("language", 0))
+    gpu, cpu = (prices_of(plan, batch, one)._adds(groups) for one in (H200, ON_CPU))
+    assert gpu == pytest.approx(2.6 * cpu)
+    plan, batch = example("pair_1b", "training.precision.reduce=bfloat16")
+    assert prices_of(plan, batch, H200)._adds(groups) == prices_of(plan, batch, ON_CPU)._adds(groups)
+
+
+def test_the_mean_is_over_all_ranks_that_a_breakdown_is_of() -> None:
+    one, other = Breakdown({"a": 1.0}, 2.0, 3.0, 4.0), Breakdown({"b": 5.0}, 6.0, 7.0, 8.0)
+    assert mean_breakdown([(one, 1), (other, 3)]) == Breakdown({"a": 0.25, "b": 3.75}, 5.0, 6.0, 7.0)
 
 
 def test_on_a_cpu_the_host_is_part_of_each_compute() -> None:

@@ -93,3 +93,16 @@ def test_a_long_compute_does_not_help_what_comes_behind_the_queue() -> None:
 
 def test_a_device_alone_takes_what_its_computes_take() -> None:
     assert _ends([(10, 0.0, 2.0, 0.0), (2000, 0.0, 3.0, 1.0)], 2, 0.0) == [[2.0, 6.0], [2.0, 6.0]]
+
+
+def test_what_a_queue_does_not_hold_is_launched_as_it_runs() -> None:
+    """A compute of two queues' kernels ends ten seconds after its begin. Its last kernel was launched half of that
+    before, so a host that then does something else for eight is three seconds late for the next step."""
+    many = (2 * QUEUE, 0.1, 10.0, 0.0)
+    assert _ends([many], 2, 8.0)[1][0] == pytest.approx(13.0, abs=0.1)
+
+
+def test_a_step_begins_with_its_host_no_further_ahead_than_a_step() -> None:
+    """A host that takes as long as its device is never more than one step ahead of it."""
+    even = [(100, 1.0, 1.0, 0.0)] * 3
+    assert _ends(even, 4, 0.0) == [pytest.approx([1.0, 2.0, 3.0], abs=0.05)] * 4

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from counterpoint.config.load import load_config
+from counterpoint.costs.host import HostWork
 from counterpoint.plan.activations import ActivationPolicy
 from counterpoint.plan.layout import Layout
 from counterpoint.plan.part_facts import PartFacts
@@ -23,6 +24,7 @@ from counterpoint.simulate.operations import (
     Traffic,
     part_operations,
 )
+from counterpoint.simulate.seconds import calls_of
 from tests.unit.report.pages import EXAMPLES
 
 ROWS = 4096
@@ -178,3 +180,24 @@ def test_a_frozen_part_has_no_weight_gradients_and_plain_layers_move_more_bytes(
 def test_scores_make_their_gradients_in_forward() -> None:
     made = operations(HEAD)
     assert made.inputs == made.weights == ()
+
+
+def test_each_norm_takes_longer_than_its_bytes_where_it_is_compiled() -> None:
+    """A layer of a tower has two sublayers, and a norm for each."""
+    name = next(
+        name for name, (_plan, _module, part) in PARTS.items() if part.name.startswith("layers.") and "vision" in name
+    )
+    plan, module, facts = PARTS[name]
+    for is_compiled, passes, norms in ((True, 1.0, 5.0), (False, 2.0, 0.0)):
+        setting = Setting(layout=layout_of(), value_bytes=2, is_compiled=is_compiled)
+        found = part_operations(PartWork(facts, 1.0, 1.0, True), plan.facts[module].load([ROWS]), ROWS, setting)
+        (size,) = (one.size_bytes for one in found.forward if isinstance(one, Traffic))
+        assert size == round(2 * ROWS * (facts.activation_elements * passes + 2 * facts.hidden_out * norms))
+
+
+def test_calls_of_a_host_are_those_of_forward() -> None:
+    product = Product(1, 1, 1)
+    cores = (Core(1, 0, 1, 1, state, False) for state in (0, 16))
+    exchanges = (Exchange("all_gather", "tp", 1, by_parts=by_parts) for by_parts in ((), (product,)))
+    found = calls_of([product, *cores, *exchanges, Traffic(1, 9), Traffic(1, 9, plain=True)])
+    assert found == HostWork(exchanges=3, mixtures=1, scans=1)

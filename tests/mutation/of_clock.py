@@ -24,7 +24,7 @@ CLOCK = [
     Mutant("simulate.sharding:overlapped", "max(gathered, begins[-1] if begins else 0.0) + gather", "gathered + gather", (_SHARDING,)),
     Mutant("simulate.sharding:overlapped", "max(summed, free) + reduction", "summed + reduction", (_SHARDING,)),
     Mutant("simulate.sharding:_units", "0 if plan.layouts[node.module].reshard else LEAST_GROUP", "LEAST_GROUP", (_SHARDING,)),
-    Mutant("simulate.hosts:_Queue.end", "max(self.free, self._when(first + 1 - QUEUE))", "self.free", (_HOSTS,)),
+    Mutant("simulate.hosts:_Queue.end", "max(start, self.free)", "start", (_HOSTS,)),
     Mutant("simulate.hosts:_Queue.end", "ready = max(ready, time + later * each)", "pass", (_HOSTS,)),
     Mutant("simulate.hosts:_Queue.end", "last, max(ready, self._when(last - QUEUE))", "last, ready", (_HOSTS,)),
     Mutant("simulate.hosts:_Queue.end", "end = max(now + seconds, ready)", "end = now + seconds", (_HOSTS,)),

@@ -98,8 +98,7 @@ DATA = [
     Mutant("data.feed.reader:_scored", "labels != NO_LABEL", "labels > 0", (), (cases.PAIR, cases.PACKED)),
     Mutant(
         "modalities.images.rows:lay_images", "np.arange(intake.prefix)", "np.arange(intake.prefix)[::-1]",
-        ("tests/unit/judge/test_towers.py",), (cases.RADIO,),
-        harmless="learned rows have no positions, so attention takes them in any order, and none of them leaves",
+        ("tests/unit/modalities/test_images.py",),
     ),
     Mutant(
         "modalities.images.rows:lay_images", "slice(image.row, image.row + image.rows)", "slice(image.row, image.row + 1)" , ("tests/unit/judge/test_towers.py",), (cases.PAIR,),

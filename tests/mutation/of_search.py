@@ -16,7 +16,12 @@ SEARCH = [
     Mutant("search.space:Space._holds", "value) == value", "value) is not None", _SPACE),
     Mutant("search.placements:_compositions", "yield (size, *rest)", "yield (*rest, size)", _SPACE),
     Mutant("search.rewrite:changed_keys", '"world.size": found.world_size', '"world.size": base.world.size', _COMMAND),
-    Mutant("search.difference:_kinds", "first.idle, second.idle", "first.idle, first.idle", _COMMAND),
+    Mutant(
+        "search.difference:_kinds",
+        "first.idle, second.idle",
+        "first.idle, first.idle",
+        ("tests/unit/search/test_difference.py",),
+    ),
     Mutant(
         "config.edit_text:_insertion",
         'indent = " " * node.value[0][0].start_mark.column',

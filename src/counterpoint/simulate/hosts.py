@@ -57,14 +57,13 @@ class _Queue:
 
     free: float = 0.0
     launched: int = 0
-    done: deque[tuple[int, float]] = field(default_factory=deque)
+    done: deque[tuple[int, float]] = field(default_factory=lambda: deque([(0, -inf)]))
 
     def end(self, launches: Launches, start: float, seconds: float) -> float:
         """When the device ends what takes it so long from `start` on."""
         first, last = self.launched, self.launched + launches.kernels
-        begin = max(self.free, self._when(first + 1 - QUEUE))
         each = launches.seconds / max(1, launches.kernels)
-        ready, now = begin + launches.seconds, max(start, begin)
+        ready, now = self.free + launches.seconds, max(start, self.free)
         self.done.append((first, now))
         # The queue lets go of the most where the device comes from a slow compute to a fast one.
         for kernels, time in self.done:
@@ -75,7 +74,7 @@ class _Queue:
         self.done.append((last, end))
         # Of more kernels than a queue holds the last wait for the device to run the first.
         self.launched, self.free = last, max(ready, self._when(last - QUEUE))
-        while len(self.done) > 1 and self.done[1][0] <= last - QUEUE:
+        while self.done[1][0] < last - QUEUE:
             self.done.popleft()
         return end
 
@@ -87,9 +86,9 @@ class _Queue:
 
     def _when(self, kernels: int) -> float:
         """When the device had done so many."""
-        if not self.done or kernels < self.done[0][0]:
-            return -inf
         before = self.done[0]
+        if kernels < before[0]:
+            return -inf
         for after in self.done:
             if kernels <= after[0]:
                 span = after[0] - before[0]

@@ -160,6 +160,15 @@ def test_a_document_costs_its_pairs_rows_and_items() -> None:
     assert document_cost(Document(0, 0, 3, 0, (Item("v", 0, 8, 2),))) == 3 * 16_384 + 6 + 8 * 1_024 + 4
 
 
+def test_documents_that_cost_little_do_not_fill_a_pack_over_the_budget() -> None:
+    """Beside a picture that costs as much as all of them, text goes where it costs least until there is no room."""
+    picture = Document(0, 0, 10, 0, (Item("v", 0, 4096, 8),))
+    documents = [picture, *(Document(0, number, 10, 0) for number in range(1, 31))]
+    (packs,) = pack_window(documents, 1, 200, lambda _document: False)
+    assert [sum(document.tokens for document in pack) for pack in packs] == [110, 200]
+    assert sorted(_drawn(packs)) == [(0, number) for number in range(31)]
+
+
 def test_a_document_over_the_budget_is_refused_in_a_window() -> None:
     with pytest.raises(DataError, match=r"source 2, document 7: 11 tokens exceed the pack budget of 10"):
         pack_window([Document(2, 7, 11, 0)], 3, 10, lambda _document: False)

@@ -11,9 +11,10 @@ from PIL import Image
 from counterpoint.errors import DataError
 from counterpoint.modalities.images.patches import cut_patches, grid_coordinates, read_patches
 from counterpoint.modalities.images.pictures import image_size
+from counterpoint.modalities.images.rows import lay_images
 from counterpoint.modalities.images.sizes.longer import patch_grid
 from counterpoint.modalities.images.spec import ImageConfig, ImageIntake, Scaling
-from tests.intakes import with_image
+from tests.intakes import laid_image, with_image
 from tests.unit.items import MakePicture
 
 SETTINGS = ImageIntake("vision", ImageConfig(size=32, max_patches=64), patch=4, merge=2)
@@ -138,3 +139,11 @@ def test_an_oversized_picture_is_a_data_error(monkeypatch: pytest.MonkeyPatch, m
 def test_impossible_settings_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(DataError, match="module 'vision'"):
         replace(SETTINGS, **wrong)
+
+
+def test_learned_rows_stand_in_their_order_before_each_image() -> None:
+    intake = replace(SETTINGS, prefix=3)
+    places = lay_images([laid_image(4, (2, 4), 2), laid_image(16, (2, 2), 2)], 24, intake)
+    assert places.prefix.tolist() == [-1, 0, 1, 2, *[-1] * 9, 0, 1, 2, *[-1] * 8]
+    assert places.coordinates[4:12].tolist() == grid_coordinates(2, 4, 2).tolist()
+    assert {tuple(grid) for grid in places.grids[4:12].tolist()} == {(2, 4)}

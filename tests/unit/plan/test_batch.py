@@ -15,7 +15,7 @@ from counterpoint.plan.layout import Layout
 from counterpoint.plan.plan import Plan
 from counterpoint.plan.plan_batch import plan_batch
 from counterpoint.plan.samples import Document, Item
-from tests.unit.plan.strategies import plans, random_packs
+from tests.unit.plan.strategies import plans, random_packs, small_plan, uniform_packs
 
 seeds = st.integers(0, 2**16)
 
@@ -77,6 +77,18 @@ def test_digests_tell_how_a_step_is_dealt(plan: Plan, seed: int) -> None:
                 dealt = (lanes.dealt[-1], *lanes.dealt[1:-1], lanes.dealt[0])
                 turned = tuple(replace(lanes, dealt=dealt) if one is lanes else one for one in shares)
                 assert replace(batch, shares={**batch.shares, module: turned}).digest() != batch.digest()
+
+
+def test_a_digest_tells_which_unit_a_lane_has() -> None:
+    """Of two lanes with as many units as before."""
+    plan = small_plan(tp=1)
+    batch = plan.batch(0, uniform_packs(4, tokens=12, rows=4))
+    for module, shares in batch.shares.items():
+        first, second = shares[0].dealt[:2]
+        assert first
+        assert len(first) == len(second)
+        turned = replace(shares[0], dealt=(second, first, *shares[0].dealt[2:]))
+        assert replace(batch, shares={**batch.shares, module: (turned, *shares[1:])}).digest() != batch.digest()
 
 
 @given(plans(), seeds)

@@ -42,6 +42,20 @@ def test_only_equal_values_share_a_digest(one: object, other: object) -> None:
     assert (digest_of(one) == digest_of(other)) is (_form(one) == _form(other))
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        ((("a",), "b"), (("a", "b"),), ("a", ("b",))),
+        (((), ()), (((),),)),
+        (((1, 2), (3,)), ((1,), (2, 3)), ((1, 2, 3),)),
+        (({"a": ()}, "b"), ({"a": ("b",)},)),
+        ((frozenset(), 1), (frozenset({1}),)),
+    ],
+)
+def test_where_a_value_ends_counts(values: tuple[object, ...]) -> None:
+    assert len({digest_of(value) for value in values}) == len(values)
+
+
 @given(st.dictionaries(st.text(), st.integers()), st.integers())
 def test_no_order_of_a_dict_counts(values: dict[str, int], seed: int) -> None:
     items = list(values.items())

@@ -3,8 +3,8 @@
 from tests.mutation.mutant import Mutant
 
 _S = "tests/unit/search/"
-_WHOLE, _BOUNDS, _SPACE, _FOOTPRINT = (
-    (f"{_S}test_{name}.py",) for name in ("whole_space", "bounds", "space", "footprint")
+_WHOLE, _BOUNDS, _SPACE, _FOOTPRINT, _DIFFERENCE = (
+    (f"{_S}test_{name}.py",) for name in ("whole_space", "bounds", "space", "footprint", "difference")
 )
 _COMMAND = ("tests/unit/report/test_search_command.py",)
 

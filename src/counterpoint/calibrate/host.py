@@ -1,6 +1,7 @@
 """What a rank's host takes for layers, measured on small ones that run as in a training."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Literal, final
 
@@ -54,11 +55,22 @@ _PASSES = 2
 _LEAST_SECONDS = 1e-9
 """A file has no figure of 0."""
 
-How = Literal["plain", "compiled", "recomputed", "kept", "gathered", "summed", "cut", "mixed", "scanned"]
-"""How layers run; the three after `recomputed` are sharded, each in a group of its own: they are kept whole, or
-gathered before forward and before backward, or gathered before forward and their gradients summed after backward.
-Layers that are `cut` share weights and rows by tensor parallelism; `mixed` ones are mixtures of experts, `scanned` ones
-Mamba-2's."""
+How = Literal["plain", "compiled", "recomputed", "cut", "mixed", "scanned"]
+"""How layers run that are not sharded. Those that are `cut` share weights and rows by tensor parallelism; `mixed` ones
+are mixtures of experts, `scanned` ones Mamba-2's."""
+
+Sharded = Literal["kept", "gathered", "summed"]
+"""What becomes of sharded layers: they are kept whole, or gathered before forward and before backward, or gathered
+before forward and their gradients summed after backward."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """Sharded layers, each in a group of its own or all `together` in one."""
+
+    how: Sharded
+    together: bool = False
 
 
 @final
@@ -85,7 +97,7 @@ class HostLayers:
         self._precision = PrecisionConfig(compute="bfloat16" if on_gpu else "float32")
         self._width = width
         self._models = {pattern: _model(pattern, width) for pattern in (_PATTERN, "E" * _SPECIAL, "M" * _SPECIAL)}
-        self._found: dict[How, float] = {}
+        self._found: dict[How | Ways, float] = {}
 
     def kernel(self, *, is_compiled: bool) -> float:
         """One kernel of a layer."""
@@ -94,16 +106,42 @@ class HostLayers:
 
     def group(self) -> float:
         """A group of sharded parameters in a pass that neither gathers it nor sums its gradients."""
-        return _more_than_nothing((self._seconds("kept") - self._seconds("plain")) / _PASSES / _LAYERS)
+        return self._of_groups(partial(self._more, "kept")) / _PASSES
+
+    def group_tensor(self) -> float:
+        """Each of its parameters."""
+        return self._of_tensors(partial(self._more, "kept")) / _PASSES
 
     def gather(self) -> float:
         """What a gather adds."""
-        return _more_than_nothing((self._seconds("gathered") - self._seconds("kept")) / _PASSES / _LAYERS)
+        return self._of_groups(partial(self._more, "gathered")) / _PASSES
+
+    def gather_tensor(self) -> float:
+        """What each of a group's parameters adds to its gather."""
+        return self._of_tensors(partial(self._more, "gathered")) / _PASSES
 
     def sum(self) -> float:
         """What a sum of gradients adds."""
-        both = (self._seconds("summed") - self._seconds("kept")) / _LAYERS
-        return _more_than_nothing(both - self.gather())
+        return _more_than_nothing(self._of_groups(partial(self._more, "summed")) - self.gather())
+
+    def sum_tensor(self) -> float:
+        """What each of a group's parameters adds to the sum of its gradients."""
+        return _more_than_nothing(self._of_tensors(partial(self._more, "summed")) - self.gather_tensor())
+
+    def _more(self, how: Sharded, together: bool) -> float:
+        """The seconds by which forward and backward of all layers are longer than if nothing were sharded, or longer
+        than if they were kept."""
+        before: How | Ways = "plain" if how == "kept" else Ways("kept", together)
+        return self._seconds(Ways(how, together)) - self._seconds(before)
+
+    def _of_groups(self, more: Callable[[bool], float]) -> float:
+        """Of one group, whatever it has: layers have as many parameters in one group as in several."""
+        return _more_than_nothing((more(False) - more(True)) / (_LAYERS - 1))
+
+    def _of_tensors(self, more: Callable[[bool], float]) -> float:
+        """Of one parameter."""
+        tensors = sum(len(part.tensors) for part in facts_of(self._models[_PATTERN]).parts if _is_layer(part.name))
+        return _more_than_nothing((more(True) - self._of_groups(more)) / tensors)
 
     def recomputed(self) -> float:
         """A layer that is recomputed, in a pass, beside its kernels."""
@@ -127,7 +165,7 @@ class HostLayers:
         kernels = self._kernels(how) * self.kernel(is_compiled=self._compiles)
         return max(self._beside_tables(how) - kernels, _LEAST_SECONDS)
 
-    def _seconds(self, how: How) -> float:
+    def _seconds(self, how: How | Ways) -> float:
         """The host's seconds for forward and backward of all layers."""
         if how not in self._found:
             self._found[how] = self._watch.host(partial(self._call, how))
@@ -168,30 +206,36 @@ class HostLayers:
     def _is_compiled(self, how: How) -> bool:
         return how == "compiled" or (self._compiles and how in ("cut", "mixed", "scanned"))
 
-    def _call(self, how: How) -> Call:
+    def _call(self, how: How | Ways) -> Call:
         chain, device = self._chain(how), self._watch.device
         dtype = dtype_of(self._precision.compute)
         rows = self._rows // 2 if how == "cut" else self._rows
         inputs, gradient = (random((rows, self._width), dtype, device) for _end in range(2))
         inputs.requires_grad_()
         batch = _batch(self._rows, device)
+        sums = isinstance(how, Ways) and how.how == "summed"
 
         def call() -> None:
             out = chain(inputs, batch)[MAIN]
-            if how == "summed":
+            if sums:
                 begin_reduction(chain)
             out.backward(gradient)
-            if how == "summed":
+            if sums:
                 reduce_gradients(chain, reached=True)
                 finish_reduction(chain, reached=True)
                 begin_accumulation(chain, reshard=False)
 
         return call
 
-    def _chain(self, how: How) -> Chain:
-        model = self._models[_pattern_of(how)]
-        with torch.device("meta"):
-            chain = build_chain(part for part in parts_of(model) if _is_layer(part.name))
+    def _chain(self, how: How | Ways) -> Chain:
+        chain = self._sharded(how) if isinstance(how, Ways) else self._whole(how)
+        with torch.no_grad():
+            for parameter in chain.parameters():
+                local(parameter).normal_(std=self._width**-0.5)
+        return chain
+
+    def _whole(self, how: How) -> Chain:
+        chain, model = self._built(_pattern_of(how)), self._models[_pattern_of(how)]
         if how == "cut":
             pair = self._pair()
             if pair is None:
@@ -201,21 +245,24 @@ class HostLayers:
             apply_compile(chain)
         if how == "recomputed":
             apply_recompute(chain, frozenset(_PATTERN))
-        if how not in ("kept", "gathered", "summed"):
-            chain.to(dtype_of(self._precision.compute))
-            chain.to_empty(device=self._watch.device)
-        else:
-            # Resharded, each layer has a group of its own; without, small ones share one.
-            shard_data_parallel(chain, self._mesh(), None, self._precision, reshard=True, recomputes=False)
-            chain.to_empty(device=self._watch.device)
-            sharded: nn.Module = chain
-            assert isinstance(sharded, FSDPModule), "sharded"
-            sharded.set_reshard_after_forward(how == "gathered")
-            begin_accumulation(chain, reshard=how == "gathered")
-        with torch.no_grad():
-            for parameter in chain.parameters():
-                local(parameter).normal_(std=self._width**-0.5)
+        chain.to(dtype_of(self._precision.compute))
+        chain.to_empty(device=self._watch.device)
         return chain
+
+    def _sharded(self, ways: Ways) -> Chain:
+        chain, gathers = self._built(_PATTERN), ways.how == "gathered"
+        # Resharded, each layer has a group of its own; without, small ones share one.
+        shard_data_parallel(chain, self._mesh(), None, self._precision, reshard=not ways.together, recomputes=False)
+        chain.to_empty(device=self._watch.device)
+        sharded: nn.Module = chain
+        assert isinstance(sharded, FSDPModule), "sharded"
+        sharded.set_reshard_after_forward(gathers)
+        begin_accumulation(chain, reshard=gathers)
+        return chain
+
+    def _built(self, pattern: str) -> Chain:
+        with torch.device("meta"):
+            return build_chain(part for part in parts_of(self._models[pattern]) if _is_layer(part.name))
 
 
 def _model(pattern: str, width: int) -> Model:

@@ -54,8 +54,9 @@ def parts_of(
     )
     parts["host.plain_kernel"] = partial(layers.kernel, is_compiled=False)
     parts |= {
-        "host.recomputed": layers.recomputed, "host.group": layers.group,
-        "host.gather": layers.gather, "host.sum": layers.sum,
+        "host.recomputed": layers.recomputed, "host.group": layers.group, "host.group_tensor": layers.group_tensor,
+        "host.gather": layers.gather, "host.gather_tensor": layers.gather_tensor,
+        "host.sum": layers.sum, "host.sum_tensor": layers.sum_tensor,
     }  # fmt: skip
     if sizes.compiles:
         parts["host.compiled_kernel"] = partial(layers.kernel, is_compiled=True)

@@ -9,28 +9,30 @@ from typing import final
 class HostWork:
     """How often a host does what in a part of a step.
 
-    `groups` are passes, forward or backward, of a group of sharded parameters; `recomputed` those of a layer that is
-    recomputed. Exchanges inside layers, mixtures of experts and scans count where they are called, in forward;
-    `tensors` are those that an update changes.
+    `groups` are passes, forward or backward, of a group of sharded parameters, `gathers` and `sums` what such passes
+    begin; `group_tensors`, `gathered_tensors` and `summed_tensors` count the parameters of those groups. `recomputed`
+    are passes of a layer that is recomputed. Exchanges inside layers, mixtures of experts and scans count where they
+    are called, in forward. `updated_tensors` are those that an update changes.
     """
 
     kernels: int = 0
     groups: int = 0
+    group_tensors: int = 0
     gathers: int = 0
+    gathered_tensors: int = 0
     sums: int = 0
+    summed_tensors: int = 0
     recomputed: int = 0
     transfers: int = 0
     exchanges: int = 0
     mixtures: int = 0
     scans: int = 0
-    tensors: int = 0
+    updated_tensors: int = 0
 
     @property
     def launches(self) -> int:
         """Entries of a device's queue."""
-        several = self.kernels + self.groups * _KERNELS_OF_GROUP + self.gathers * _KERNELS_OF_GATHER
-        several += self.sums * _KERNELS_OF_SUM + self.transfers * _KERNELS_OF_TRANSFER
-        return _LAUNCHES_OF_KERNEL * several
+        return LAUNCHES_OF_KERNEL * self.kernels
 
     def __add__(self, other: "HostWork") -> "HostWork":
         return HostWork(**{each.name: getattr(self, each.name) + getattr(other, each.name) for each in fields(self)})
@@ -53,10 +55,16 @@ class Host:
     """One kernel of a layer that is not."""
     group: float | None = None
     """A group of sharded parameters in a pass that neither gathers it nor sums its gradients."""
+    group_tensor: float | None = None
+    """Each of its parameters."""
     gather: float | None = None
     """What starting the gather of a group adds."""
+    gather_tensor: float | None = None
+    """What each of its parameters adds to that."""
     sum: float | None = None
     """What starting the sum of a group's gradients adds."""
+    sum_tensor: float | None = None
+    """What each of its parameters adds to that."""
     recomputed: float | None = None
     """A layer that is recomputed, in a pass, beside its kernels."""
     exchange: float | None = None
@@ -75,18 +83,12 @@ class Host:
         found = {name: getattr(self, name) for name in FIGURES}
         return {name: seconds for name, seconds in found.items() if seconds is not None}
 
-    def beside_kernels(self, work: HostWork) -> tuple[float, int]:
+    def beside_kernels(self, work: HostWork) -> tuple[float, float]:
         """The seconds of all but kernels, and the kernels, among which what was not measured counts as several."""
-        seconds, kernels = 0.0, work.kernels + work.transfers * _KERNELS_OF_TRANSFER + work.tensors * _KERNELS_OF_TENSOR
-        for count, each, instead in (
-            (work.groups, self.group, _KERNELS_OF_GROUP),
-            (work.gathers, self.gather, _KERNELS_OF_GATHER),
-            (work.sums, self.sum, _KERNELS_OF_SUM),
-            (work.recomputed, self.recomputed, _KERNELS_OF_RECOMPUTED),
-            (work.exchanges, self.exchange, _KERNELS_OF_EXCHANGE),
-            (work.mixtures, self.mixture, _KERNELS_OF_MIXTURE),
-            (work.scans, self.scan, _KERNELS_OF_SCAN),
-        ):
+        seconds, kernels = 0.0, float(work.kernels)
+        for name, (figure, instead) in KERNELS_INSTEAD.items():
+            count = getattr(work, name)
+            each = None if figure is None else getattr(self, figure)
             if each is None:
                 kernels += count * instead
             else:
@@ -100,25 +102,33 @@ FIGURES = tuple(each.name for each in fields(Host))
 NOT_MEASURED = Host()
 
 LAUNCHES_IF_COMPILED, LAUNCHES_IF_NOT = 5, 2
-"""A kernel of a layer, in launches of one small kernel, on a GPU's host that was not measured: 70 us where a launch
-takes 12 us on the hosts of two H200, for layers that are compiled, which have fewer kernels and guards around them; for
-others it is assumed."""
+"""A kernel of a layer, in launches of one small kernel, on a GPU's host that was not measured: 50 and 70 us where a
+launch takes 12 us, on the hosts of two machines with H200, for layers that are compiled, which have fewer kernels and
+guards around them; for others it is assumed."""
 
-_KERNELS_OF_GROUP, _KERNELS_OF_GATHER, _KERNELS_OF_SUM, _KERNELS_OF_RECOMPUTED = 4, 9, 9, 18
-"""The rest there: a group that is gathered in every pass took 0.8 to 1.0 ms, and a layer that is recomputed, with
-contexts and hooks of saved tensors, 1.3 ms."""
+KERNELS_INSTEAD: dict[str, tuple[str | None, float]] = {
+    "groups": ("group", 2.5),
+    "group_tensors": ("group_tensor", 0.1),
+    "gathers": ("gather", 8.0),
+    "gathered_tensors": ("gather_tensor", 0.2),
+    "sums": ("sum", 8.0),
+    "summed_tensors": ("sum_tensor", 0.2),
+    "recomputed": ("recomputed", 18.0),
+    "exchanges": ("exchange", 5.0),
+    "mixtures": ("mixture", 36.0),
+    "scans": ("scan", 36.0),
+    "transfers": (None, 10.0),
+    "updated_tensors": (None, 1.0),
+}
+"""By the work, the figure of it and how many kernels it counts as where that was not measured.
 
-_KERNELS_OF_EXCHANGE, _KERNELS_OF_MIXTURE, _KERNELS_OF_SCAN = 5, 36, 36
-"""What the forward of layers takes beyond their kernels where the host bounds it, on two H200 again: 28 ms more of 98
-exchanges of an encoder over tp, 38 ms more of 8 mixtures and 9 scans, of which nobody knows the parts
-(benchmarks/results/predicted_2xh200.json)."""
+On the hosts of two H200 (benchmarks/results/predicted_2xh200.json and hardware_2xh200.json) groups of 4.5 parameters
+took 0.16 ms in a pass, and 0.54 ms more with a gather or a sum; each parameter has the share of it that it has on a CPU
+(150 + 6 n, 100 + 13 n and 170 + 10 n us for n parameters, torch 2.13). A layer that is recomputed, with contexts and
+hooks of saved tensors, took 1.3 ms. Where the host bounds forward, 98 exchanges of an encoder over tp took 28 ms beyond
+their kernels, and 8 mixtures and 9 scans 38 ms, of which nobody knows the parts. Steps that the host bounds took 20 to
+30 ms beyond their computes, for 640 tensors. A transfer was nowhere measured by itself."""
 
-_LAUNCHES_OF_KERNEL = 2
+LAUNCHES_OF_KERNEL = 2
 """Kernels and copies that a device runs for one that is counted: 22,298 for 10,080 of an encoder's eight microbatches,
 16,741 for 11,072 of a hybrid decoder's (benchmarks/results/hybrid_vlm_disjoint8_first_profiled_2xh200.json)."""
-
-_KERNELS_OF_TENSOR = 1
-"""What a step that the host bounds takes there beyond its computes, 20 to 30 ms for 640 tensors."""
-
-_KERNELS_OF_TRANSFER = 10
-"""A transfer on a GPU's host, nowhere measured by itself."""

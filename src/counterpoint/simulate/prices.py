@@ -151,8 +151,12 @@ class Prices:
         program = self._cast.programs[rank]
         last = max((number for number, one in enumerate(program) if isinstance(one, Compute)), default=-1)
         apart = (one.node for one in program if isinstance(one, Reduce) and not self._is_reducing(one.node))
-        sums = sum(len(self._groups[node]) for node in apart)
-        return self._host(HostWork(transfers=len(program) - last - 1, sums=sums, tensors=self._trained_tensors(rank)))
+        groups = [group for node in apart for group in self._groups[node]]
+        work = HostWork(
+            transfers=len(program) - last - 1, updated_tensors=self._trained_tensors(rank), sums=len(groups),
+            summed_tensors=sum(group.tensors for group in groups),
+        )  # fmt: skip
+        return self._host(work)
 
     def launches(self, rank: int, action: Compute) -> Launches:
         """What a rank's host does for a compute and for transfers since the one before."""
@@ -193,7 +197,7 @@ class Prices:
             computes, waits, sums = found.computes, found.gathers, found.sums
             copies = self._copies(rank, node, groups, gathers, reduces)
             copies += self._adds(groups) if is_backward and not reduces else 0.0
-            work += HostWork(groups=len(groups), gathers=gathers * len(groups), sums=reduces * len(groups))
+            work += _work_of(groups, gathers=gathers, sums=reduces)
         host = self._host(work) if self._hardware.device == "cpu" else 0.0
         return Price(computes - exchange + copies, exchange, waits, host, sums, work)
 
@@ -375,7 +379,9 @@ class Prices:
             elif isinstance(action, Reduce) and not self._is_reducing(action.node) and action.node in reduced:
                 groups = self._groups[action.node]
                 left += sum(self._sum(rank, action.node, group) for group in groups)
-                left += self._host(HostWork(sums=len(groups))) if self._hardware.device == "cpu" else 0.0
+                tensors = sum(group.tensors for group in groups)
+                summing = HostWork(sums=len(groups), summed_tensors=tensors)
+                left += self._host(summing) if self._hardware.device == "cpu" else 0.0
         return left
 
     def _is_reducing(self, node: Node) -> bool:
@@ -434,6 +440,15 @@ _NORM_PASSES = 4
 
 _SCALAR_BYTES = 256
 """Loss, norms and flags that all ranks sum at the end of a step."""
+
+
+def _work_of(groups: tuple[ShardedGroup, ...], *, gathers: bool, sums: bool) -> HostWork:
+    """What a host does for groups in a pass."""
+    count, tensors = len(groups), sum(group.tensors for group in groups)
+    return HostWork(
+        groups=count, group_tensors=tensors, gathers=gathers * count, gathered_tensors=gathers * tensors,
+        sums=sums * count, summed_tensors=sums * tensors,
+    )  # fmt: skip
 
 
 def _is_whole(share: Share, cp: int) -> bool:

@@ -10,6 +10,7 @@ from itertools import accumulate
 from typing import Literal, final
 
 from counterpoint.plan.graph import Node
+from counterpoint.plan.part_facts import EXPERTS
 from counterpoint.plan.plan import Plan
 
 LEAST_GROUP = 2**26
@@ -26,12 +27,14 @@ Axis = Literal["dp_shard", "edp"]
 class ShardedGroup:
     """Parameters that are gathered together over an axis: those of one rank's tp or ep share, before FSDP cuts them.
 
-    `parts` are the places in the stage of the parts that use them; `trained` of them have gradients.
+    `parts` are the places in the stage of the parts that use them; `trained` of them have gradients. They are those of
+    so many `tensors`.
     """
 
     parts: tuple[int, ...]
     parameters: int
     trained: int
+    tensors: int
     axis: Axis
 
 
@@ -42,18 +45,23 @@ def sharded_groups(plan: Plan, node: Node) -> tuple[ShardedGroup, ...]:
     parts = plan.facts[node.module].parts[start:stop]
     shares = _trained_shares(plan, node)
     dense = [-(-(part.parameters - part.expert_parameters) // layout.tp) for part in parts]
-    groups = [_dense(places, dense, shares) for places in _units(plan, node, dense)]
+    numbers = [sum(EXPERTS not in name for name, _shape in part.tensors) for part in parts]
+    groups = [_dense(places, dense, shares, numbers) for places in _units(plan, node, dense)]
     for place, part in enumerate(parts):
         # Without resharding the experts of a single rank are kept as they are, and nothing is gathered.
         if part.expert_parameters and (layout.reshard or layout.edp > 1):
             held = -(-part.expert_parameters // layout.expert_size)
-            groups.append(ShardedGroup((place,), held, round(held * shares[place]), "edp"))
+            tensors = len(part.tensors) - numbers[place]
+            groups.append(ShardedGroup((place,), held, round(held * shares[place]), tensors, "edp"))
     return tuple(sorted(groups, key=lambda group: group.parts[0]))
 
 
-def _dense(places: tuple[int, ...], sizes: Sequence[int], shares: Sequence[float]) -> ShardedGroup:
+def _dense(
+    places: tuple[int, ...], sizes: Sequence[int], shares: Sequence[float], numbers: Sequence[int]
+) -> ShardedGroup:
     trained = sum(round(sizes[place] * shares[place]) for place in places)
-    return ShardedGroup(places, sum(sizes[place] for place in places), trained, "dp_shard")
+    parameters, tensors = (sum(each[place] for place in places) for each in (sizes, numbers))
+    return ShardedGroup(places, parameters, trained, tensors, "dp_shard")
 
 
 def _units(plan: Plan, node: Node, sizes: Sequence[int]) -> Iterator[tuple[int, ...]]:

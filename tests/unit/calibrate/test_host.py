@@ -10,7 +10,7 @@ import torch
 from torch.distributed.device_mesh import DeviceMesh
 
 from counterpoint import costs
-from counterpoint.calibrate.host import HostLayers, How
+from counterpoint.calibrate.host import HostLayers, How, Ways
 from counterpoint.calibrate.stopwatch import Call, NotMeasuredError, Stopwatch
 from counterpoint.costs.hardware import Hardware
 
@@ -25,10 +25,14 @@ CUT, EXCHANGES = COMPILED + 2 * 3 * 16, 16
 MIXED, SCANNED, SPECIAL = 320, 136, 4
 
 
+TENSORS = 36
+"""Parameters of all layers: four and a norm of attention, three and a norm of an MLP."""
+
+
 class Times:
     """A stopwatch that knows what passes take."""
 
-    def __init__(self, device: str, seconds: dict[How, float]) -> None:
+    def __init__(self, device: str, seconds: dict[How | Ways, float]) -> None:
         self.device, self._seconds = torch.device(device), seconds
 
     def host(self, make: Callable[[], Call]) -> float:
@@ -36,29 +40,36 @@ class Times:
         return self._seconds[how]
 
 
-def _layers(seconds: dict[How, float], hardware: Hardware = H200) -> HostLayers:
+def _layers(seconds: dict[How | Ways, float], hardware: Hardware = H200) -> HostLayers:
     watch = cast(Stopwatch, Times(hardware.device, seconds))
     return HostLayers(watch, lambda: hardware, lambda: cast(DeviceMesh, None), lambda: None, compiles=True)
 
 
-def test_a_figure_is_that_of_one_kernel_one_group_and_one_layer() -> None:
-    plain, kept = PLAIN * 1e-5, PLAIN * 1e-5 + 2 * LAYERS * 1e-4
-    layers = _layers({
+def test_a_figure_is_that_of_one_kernel_one_group_one_parameter_and_one_layer() -> None:
+    plain = PLAIN * 1e-5
+    seconds: dict[How | Ways, float] = {
         "plain": plain,
         "compiled": COMPILED * 7e-5,
         "recomputed": AGAIN * 1e-5 + 2 * LAYERS * 5e-4,
-        "kept": kept,
-        "gathered": kept + 2 * LAYERS * 2e-4,
-        "summed": kept + LAYERS * (2e-4 + 3e-4),
         "cut": CUT * 7e-5 + EXCHANGES * 6e-4,
         "mixed": MIXED * 7e-5 + SPECIAL * 2e-3,
         "scanned": SCANNED * 7e-5 + SPECIAL * 3e-3,
-    })  # fmt: skip
+    }
+    for together, groups in ((False, LAYERS), (True, 1)):
+        kept = plain + 2 * (groups * 1e-4 + TENSORS * 1e-6)
+        gather, reduction = groups * 2e-4 + TENSORS * 3e-6, groups * 4e-4 + TENSORS * 5e-6
+        seconds[Ways("kept", together)] = kept
+        seconds[Ways("gathered", together)] = kept + 2 * gather
+        seconds[Ways("summed", together)] = kept + gather + reduction
+    layers = _layers(seconds)
     assert layers.kernel(is_compiled=False) == pytest.approx(1e-5)
     assert layers.kernel(is_compiled=True) == pytest.approx(7e-5)
     assert layers.group() == pytest.approx(1e-4)
+    assert layers.group_tensor() == pytest.approx(1e-6)
     assert layers.gather() == pytest.approx(2e-4)
-    assert layers.sum() == pytest.approx(3e-4)
+    assert layers.gather_tensor() == pytest.approx(3e-6)
+    assert layers.sum() == pytest.approx(4e-4)
+    assert layers.sum_tensor() == pytest.approx(5e-6)
     assert layers.recomputed() == pytest.approx(5e-4)
     assert layers.exchange() == pytest.approx(6e-4)
     assert layers.mixture() == pytest.approx(2e-3)
@@ -80,7 +91,7 @@ def test_on_a_cpu_a_kernel_takes_what_the_tables_do_not_have() -> None:
 
 def test_what_noise_hides_is_not_measured() -> None:
     with pytest.raises(NotMeasuredError, match="less than the figures vary by"):
-        _layers({"plain": 1.0, "kept": 0.9}).group()
+        _layers({"plain": 1.0, Ways("kept"): 0.9, Ways("kept", together=True): 0.95}).group()
 
 
 def test_without_tables_a_cpus_kernels_are_not_measured() -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, cast, get_args
 
@@ -10,6 +11,7 @@ import torch
 
 from counterpoint.calibrate import exchanges, machine, traffic
 from counterpoint.calibrate.exchanges import Ranks
+from counterpoint.calibrate.host import Ways
 from counterpoint.calibrate.parts import Findings, layer_layout, parts_of
 from counterpoint.calibrate.sizes import Device, Sizes, sizes_for
 from counterpoint.calibrate.stopwatch import Call, Stopwatch, Timing
@@ -32,7 +34,6 @@ class Runs:
     def __init__(self, device: torch.device, seconds: float = 1.234567e-5) -> None:
         self.device, self.group, self._seconds = device, None, seconds
         self.alone = self
-        self._hosted = 0.001
 
     def time(self, make: Callable[[], Call]) -> Timing:
         if self.device.type == "cpu":
@@ -42,10 +43,13 @@ class Runs:
         return Timing(self._seconds, 0.0123)
 
     def host(self, make: Callable[[], Call]) -> float:
-        """Longer each time, since later ways to run layers do more."""
+        """More for what does more, so that every difference is a figure."""
         self.time(make)
-        self._hosted *= 2
-        return self._hosted
+        how = make.args[0] if isinstance(make, partial) else "plain"
+        if isinstance(how, Ways):
+            groups = 1 if how.together else 8
+            return 0.01 + {"kept": 1, "gathered": 2, "summed": 4}[how.how] * (groups * 1e-3 + 1e-3)
+        return {"plain": 0.01, "compiled": 0.01}.get(how, 0.1)
 
     def time_together(self, _call: Call) -> Timing:
         return Timing(self._seconds, 0.0123)

@@ -5,14 +5,17 @@ from dataclasses import fields, replace
 import pytest
 
 from counterpoint import costs
-from counterpoint.costs.host import FIGURES, NO_WORK, Host, HostWork
+from counterpoint.costs.host import FIGURES, KERNELS_INSTEAD, NO_WORK, Host, HostWork
 
 H200 = costs.load("H200")
 ON_CPU = replace(H200, device="cpu")
 WORK = HostWork(
-    kernels=100, groups=4, gathers=3, sums=2, recomputed=5, transfers=6, exchanges=7, mixtures=8, scans=9, tensors=10
+    kernels=100, groups=4, group_tensors=40, gathers=3, gathered_tensors=30, sums=2, summed_tensors=20, recomputed=5,
+    transfers=6, exchanges=7, mixtures=8, scans=9, updated_tensors=10,
+)  # fmt: skip
+KERNELS = (
+    100 + 4 * 2.5 + 40 * 0.1 + 3 * 8 + 30 * 0.2 + 2 * 8 + 20 * 0.2 + 5 * 18 + 6 * 10 + 7 * 5 + 8 * 36 + 9 * 36 + 10
 )
-KERNELS = 100 + 4 * 4 + 3 * 9 + 2 * 9 + 5 * 18 + 6 * 10 + 7 * 5 + 8 * 36 + 9 * 36 + 10
 """What all of that counts as where nothing was measured."""
 
 
@@ -29,26 +32,27 @@ def test_the_hosts_of_shipped_files_take_launches(is_compiled: bool, launches: i
         hardware = costs.load(name)
         assert hardware.host == Host()
         seconds = hardware.host_seconds(WORK, is_compiled=is_compiled)
-        assert seconds == KERNELS * launches * hardware.launch_seconds
-    assert ON_CPU.host_seconds(WORK, is_compiled=is_compiled) == KERNELS * H200.launch_seconds
+        assert seconds == pytest.approx(KERNELS * launches * hardware.launch_seconds)
+    on_cpu = ON_CPU.host_seconds(WORK, is_compiled=is_compiled)
+    assert on_cpu == pytest.approx(KERNELS * H200.launch_seconds)
 
 
 def test_what_was_measured_of_a_host_counts_as_measured() -> None:
-    host = Host(
-        compiled_kernel=1.0, plain_kernel=10.0, group=100.0, gather=1e3, sum=1e4, recomputed=1e5, exchange=1e6,
-        mixture=1e7, scan=1e8,
-    )  # fmt: skip
-    for hardware in (replace(H200, host=host), replace(ON_CPU, host=host)):
-        beside = 4 * 100.0 + 3 * 1e3 + 2 * 1e4 + 5 * 1e5 + 7 * 1e6 + 8 * 1e7 + 9 * 1e8
-        assert hardware.host_seconds(WORK, is_compiled=True) == beside + (100 + 6 * 10 + 10) * 1.0
-        assert hardware.host_seconds(WORK, is_compiled=False) == beside + (100 + 6 * 10 + 10) * 10.0
+    figures = {name: 10.0**number for number, name in enumerate(FIGURES)}
+    counts = {figure: getattr(WORK, name) for name, (figure, _kernels) in KERNELS_INSTEAD.items() if figure}
+    assert {*counts, "compiled_kernel", "plain_kernel"} == {*FIGURES}
+    beside = sum(count * figures[figure] for figure, count in counts.items())
+    for hardware in (replace(H200, host=Host(**figures)), replace(ON_CPU, host=Host(**figures))):
+        for is_compiled in (True, False):
+            kernel = figures["compiled_kernel" if is_compiled else "plain_kernel"]
+            seconds = hardware.host_seconds(WORK, is_compiled=is_compiled)
+            assert seconds == pytest.approx(beside + (100 + 6 * 10 + 10) * kernel, rel=1e-12)
 
 
 @pytest.mark.parametrize(
-    ("name", "count", "kernels"),
-    [("group", 4, 4), ("gather", 3, 9), ("sum", 2, 9), ("exchange", 7, 5), ("mixture", 8, 36), ("scan", 9, 36)],
+    ("name", "count", "kernels"), [("group", 4, 2.5), ("sum_tensor", 20, 0.2), ("exchange", 7, 5.0)]
 )
-def test_one_figure_alone_leaves_the_others_as_they_were(name: str, count: int, kernels: int) -> None:
+def test_one_figure_alone_leaves_the_others_as_they_were(name: str, count: int, kernels: float) -> None:
     some = replace(H200, host=Host(**{name: 0.5}))
     rest = (KERNELS - count * kernels) * 5 * H200.launch_seconds
     assert some.host_seconds(WORK, is_compiled=True) == pytest.approx(count * 0.5 + rest)

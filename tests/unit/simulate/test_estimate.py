@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from counterpoint import costs
 from counterpoint.check.machine import Interval
 from counterpoint.costs.hardware import Hardware
-from counterpoint.costs.host import LAUNCHES_IF_COMPILED, Host
+from counterpoint.costs.host import KERNELS_INSTEAD, LAUNCHES_IF_COMPILED, Host
 from counterpoint.errors import ProofError
 from counterpoint.plan.action import Action, Compute, Direction, Reduce, Step, Transfer, Work
 from counterpoint.plan.batch import BatchPlan, ModuleRows
@@ -110,12 +110,10 @@ def test_a_host_that_was_measured_launches_as_fast_as_it_was() -> None:
     plan, batch = example("hybrid_3b", "training.compile=true")
     before = play(plan, H200, batch, Execution()).launching
     kernel = LAUNCHES_IF_COMPILED * H200.launch_seconds
-    as_before = Host(
-        compiled_kernel=kernel, group=4 * kernel, gather=9 * kernel, sum=9 * kernel, recomputed=18 * kernel,
-        exchange=5 * kernel, mixture=36 * kernel, scan=36 * kernel,
-    )  # fmt: skip
+    instead = {figure: count * kernel for figure, count in KERNELS_INSTEAD.values() if figure}
+    as_before = Host(compiled_kernel=kernel, **instead)
     assert play(plan, replace(H200, host=as_before), batch, Execution()).launching == pytest.approx(before)
-    for figure in ("sum", "exchange", "mixture", "scan"):
+    for figure in {*instead} - {"recomputed", "exchange"}:
         slow = replace(H200, host=replace(as_before, **{figure: 1.0}))
         found = play(plan, slow, batch, Execution())
         assert found.seconds >= found.launching > 1.0
@@ -164,7 +162,9 @@ def test_the_mean_is_over_all_ranks_that_a_breakdown_is_of() -> None:
 
 def test_on_a_cpu_the_host_is_part_of_each_compute() -> None:
     plan, batch = example("pair_1b", "training.compile=false")
-    host = Host(plain_kernel=1e-3, group=2e-3, gather=3e-3, sum=4e-3)
+    host = Host(
+        plain_kernel=1e-3, group=2e-3, gather=3e-3, sum=4e-3, group_tensor=5e-3, gather_tensor=6e-3, sum_tensor=7e-3
+    )
     free, slow = (prices_of(plan, batch, replace(ON_CPU, host=one)) for one in (Host(plain_kernel=1e-12), host))
     computes = [action for action in plan.schedule.programs[2] if isinstance(action, Compute)]
     for action in computes:
@@ -172,6 +172,7 @@ def test_on_a_cpu_the_host_is_part_of_each_compute() -> None:
         assert work.kernels > 100
         assert work.groups > 0
         seconds = work.kernels * 1e-3 + work.groups * 2e-3 + work.gathers * 3e-3 + work.sums * 4e-3
+        seconds += work.group_tensors * 5e-3 + work.gathered_tensors * 6e-3 + work.summed_tensors * 7e-3
         assert slow.price(2, action).host == pytest.approx(seconds)
     total = sum(slow.cost(2, action) - free.cost(2, action) for action in computes)
     assert total == pytest.approx(sum(slow.price(2, action).host for action in computes), rel=0.01)

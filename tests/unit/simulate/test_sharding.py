@@ -1,9 +1,12 @@
 """What overlaps of gathers and sums: small cases by hand, and bounds of any."""
 
+from collections import Counter
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from counterpoint.plan.graph import Node
+from counterpoint.plan.part_facts import EXPERTS
 from counterpoint.simulate.sharding import by_group, one_after_the_other, overlapped, sharded_groups
 from tests.unit.report.pages import example
 
@@ -43,6 +46,23 @@ def test_groups_are_those_of_the_engine() -> None:
     assert len(groups) < len(parts)
     resharded, _batch = example("pair_1b", "modules.language.layout.reshard=true")
     assert len(sharded_groups(resharded, node)) == sum(1 for part in parts if part.parameters)
+
+
+def test_groups_have_the_tensors_of_their_parts() -> None:
+    """Those of experts are in groups of their own; a rank that holds experts alone gathers none of them."""
+    plan, _batch = example("hybrid_3b")
+    node = Node("language", 0)
+    parts = plan.facts["language"].parts
+    every = [EXPERTS in name for part in parts for name, _shape in part.tensors]
+    by_axis: Counter[str] = Counter()
+    for group in sharded_groups(plan, node):
+        by_axis[group.axis] += group.tensors
+    shares_experts = plan.layouts["language"].edp > 1
+    assert by_axis == Counter(dp_shard=every.count(False)) + Counter(edp=every.count(True) * shares_experts)
+    assert every.count(True)
+    shared, _batch = example("hybrid_3b", "modules.language.layout.expert.ep=1")
+    held = [group for group in sharded_groups(shared, node) if group.axis == "edp"]
+    assert sum(group.tensors for group in held) == every.count(True)
 
 
 def test_seconds_of_parts_go_to_the_group_that_they_wait_for() -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from counterpoint.config.load import dump_config, load_config
 from counterpoint.config.schema import Config
+from counterpoint.data.text.tokenizer import Tokenizer
 from counterpoint.families.parts import parts_of
 from counterpoint.models.chain import build_chain
 from counterpoint.setup.run import build_models
@@ -65,6 +66,21 @@ def _tensors(model: Path) -> dict[str, Tensor]:
 def test_a_model_that_fits_gets_as_far_as_ranks(counterpoint: Command, config: Path, model: Path) -> None:
     with pytest.raises(AssertionError, match="starting ranks"):
         counterpoint("train", config, f"{KEY}={model}")
+
+
+def test_the_words_of_a_tokenizer_are_those_of_the_model(
+    counterpoint: Command, config: Path, pictures: Path, tmp_path: Path
+) -> None:
+    words, model = "modules.language.model.vocab=tokenizer", tmp_path / "model"
+    count = Tokenizer.load(pictures / "tokenizer.json").vocabulary
+    write_folder(model, LLAMA)
+    said = _refused(counterpoint, config, tmp_path, f"{KEY}={model}", words)
+    assert f"modules.language.model.vocab: got {count}, expected 300, as " in said
+    with pytest.raises(AssertionError, match="starting ranks"):
+        counterpoint("train", config, f"{KEY}={{path: {model}, fresh: [embed.weight, head.weight]}}", words)
+    write_folder(model, LLAMA | {"vocab_size": count})
+    with pytest.raises(AssertionError, match="starting ranks"):
+        counterpoint("train", config, f"{KEY}={model}", words)
 
 
 @pytest.mark.parametrize(

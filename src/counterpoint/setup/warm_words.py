@@ -24,23 +24,23 @@ def check_words(config: Config) -> None:
     """
     if config.data.tokenizer is None:
         return
-    own = Path(config.data.tokenizer)
     for name, file in _files(config):
-        if _is_same(own, file):
-            continue
-        mine, theirs = _by_number(own), _by_number(file)
-        shared = mine.keys() & theirs.keys()
-        others = sum(mine[number] != theirs[number] for number in shared)
-        if others > _MOST_RENAMED * len(shared):
+        others, shared = other_words(Path(config.data.tokenizer), file)
+        if others:
             where = f"modules.{name}.init_from"
-            expected = f"the tokenizer of {where}, {file}, in which {others} of {len(shared)} numbers are other words"
+            expected = f"the tokenizer of {where}, {file}, in which {others} of {shared} numbers are other words"
             remedy = f"prepare the data with that one, or name {_WORDS} and head.weight in {where}.fresh"
             raise ConfigError(str(Problem("data.tokenizer", show(config.data.tokenizer), expected, remedy)))
 
 
-def _is_same(own: Path, file: Path) -> bool:
-    """Whether two files have the same bytes; True if ours is not there, which others say."""
-    return not own.is_file() or own.read_bytes() == file.read_bytes()
+def other_words(one: Path, other: Path) -> tuple[int, int]:
+    """How many of the numbers that two tokenizers share are other words, 0 for a few; and how many they share."""
+    if not one.is_file() or one.read_bytes() == other.read_bytes():
+        return 0, 0
+    ours, theirs = _by_number(one), _by_number(other)
+    shared = ours.keys() & theirs.keys()
+    others = sum(ours[number] != theirs[number] for number in shared)
+    return others if others > _MOST_RENAMED * len(shared) else 0, len(shared)
 
 
 def _files(config: Config) -> Iterator[tuple[str, Path]]:

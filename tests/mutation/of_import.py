@@ -21,5 +21,5 @@ IMPORT = [
     Mutant("convert.processor:_filter", "else int(found.number(\"resample\"))", "else 3", _PROCESSORS),
     Mutant("importing.command:_edge", '"after": after, "into": into', '"after": into, "into": after', _ALONE),
     Mutant("importing.modules:_model", "is_idle = name in idle and not field.is_required()", "is_idle = name in idle or field.is_required()", _ALONE),
-    Mutant("importing.layout:layouts_of", "STATE_BYTES * total // int(_SHARE * memory)", "STATE_BYTES * total // int(memory)", _RANKS),
+    Mutant("importing.layout:layouts_of", "STATE_BYTES * total // max(1, int(_SHARE * memory))", "STATE_BYTES * total // max(1, int(memory))", _RANKS),
 ]  # fmt: skip

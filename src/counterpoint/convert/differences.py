@@ -13,7 +13,7 @@ _PROJECTORS = ("projector.", "taps.")
 _ABOUT: Mapping[str, tuple[str, ...]] = {
     "projector": _PROJECTORS, "merge": _PROJECTORS, "stack": _PROJECTORS, "out": _PROJECTORS, "taps": ("taps.",),
     "tap_norm": ("taps.",), "final_norm": ("norm.",), "positions": ("embed.positions.", "embed.times."),
-    "fit": ("embed.positions.",), "mtp": ("mtp.",),
+    "fit": ("embed.positions.",), "mtp": ("mtp.",), "vocab": ("embed.", "head.", "words."),
 }  # fmt: skip
 """Keys of a model that are about parameters of these names only."""
 
@@ -34,7 +34,7 @@ def differences(ours: Model, theirs: Model, free: Collection[str]) -> Iterator[D
     """Keys, without the `free` ones, in which two models of a family differ so that weights of one are wrong in the
     other."""
     family = family_of(theirs.section)
-    one, other = (meaning_of(model.section) for model in (ours, theirs))
+    one, other = (_meaning(model) for model in (ours, theirs))
     if one.get("pattern") != other.get("pattern"):
         yield "pattern", one["pattern"], other["pattern"]
         return
@@ -44,6 +44,12 @@ def differences(ours: Model, theirs: Model, free: Collection[str]) -> Iterator[D
     for key, mine, stored in (*_apart("", one, other), *_ends(ours, theirs)):
         if key not in idle and key.split(".")[0] not in sections and not _is_same(family, key, mine, stored):
             yield key, mine, stored
+
+
+def _meaning(model: Model) -> dict[str, Any]:
+    """The keys that determine a model's tensors; words are counted also where a section leaves that to a tokenizer."""
+    keys = meaning_of(model.section)
+    return keys | {"vocab": model.ends.vocab} if model.section.words else keys
 
 
 def _apart(where: str, one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[Difference]:

@@ -54,7 +54,7 @@ def parse(content: bytes, where: str) -> Hardware:
     if len(content) > MOST_BYTES:
         raise InputError(f"{where}: got more than {MOST_BYTES} bytes, expected a small file of hardware; {_REMEDY}")
     try:
-        found = json.loads(content.decode("utf-8"), parse_constant=_refuse, object_pairs_hook=_once)
+        found = json.loads(content.decode("utf-8"), object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{where}: got no JSON ({str(error)[:200]}), expected a file of hardware; {_REMEDY}") from None
     return _hardware(_Place(where, "", found))
@@ -145,10 +145,6 @@ def _short(value: float, digits: int = _DIGITS) -> float:
     """A few digits, so that the file stays small; whole numbers as such."""
     number = float(f"{value:.{digits}g}")
     return int(number) if number.is_integer() and abs(number) < 2**53 else number
-
-
-def _refuse(word: str) -> None:
-    raise ValueError(f"{word} is no number")
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -49,7 +49,7 @@ def layouts_of(facts: Mapping[str, ModelFacts], models: Mapping[str, Model], ran
     if tp > 1:
         why.append(f"tp {tp} cuts the largest part of language, which would take an eighth of a rank's memory.")
     if state > _SHARE * memory:
-        needed = -(-STATE_BYTES * total // int(_SHARE * memory))
+        needed = -(-STATE_BYTES * total // max(1, int(_SHARE * memory)))
         why.append(f"That does not fit: use {needed} ranks or more (--world-size), or train a part (modules.*.train).")
     return Layouts(sections, total > 10**9, tuple(why))
 

@@ -195,6 +195,10 @@ def evaluate_run(run: TrainedRun, name: str | None = None, writing: Writing = DE
     """Predictions per evaluation split (all of the config's unless named), written to `evaluation.json` of the run."""
     names = evaluation_names(run.data.evaluation)
     chosen = [split for split in names if name in (None, split)]
+    if not names:
+        raise DataError(
+            f"{run.folder}: its config has no data.evaluation, expected splits to judge; add one to the run"
+        )
     if not chosen:
         raise DataError(
             f"{argument('split')}: got {name!r}, expected one of the run's evaluation splits {', '.join(names)}"

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, final
 
 from counterpoint import costs
+from counterpoint.argument import argument
 from counterpoint.check.proof import check_plan
 from counterpoint.config.checks import check_files
 from counterpoint.config.load import load_config
@@ -100,6 +101,11 @@ def find(config: Config, overrides: Sequence[str], wish: Wish) -> SearchResult:
 
     Raises ConfigError, DataError, or InputError if nothing fits.
     """
+    if wish.memory_gib is not None and not wish.memory_gib > 0:
+        raise InputError(
+            f"{argument('memory_gib', '--memory')}: got {wish.memory_gib:g}, expected more than 0 GiB; correct it or "
+            "leave it out for what the hardware has"
+        )
     hardware = costs.load(wish.hardware)
     world_size = config.world.size if wish.world_size is None else wish.world_size
     held, kinds = held_keys(config, wish.fixed, overrides), schedule_kinds(wish.schedules)

@@ -1,7 +1,7 @@
 """From a run folder to the planned and proved export of one of its checkpoints."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import final
 
@@ -21,10 +21,16 @@ from counterpoint.section.problem import nearest, show
 from counterpoint.setup.bases import Base, recorded_bases
 from counterpoint.setup.plan import Models
 from counterpoint.setup.run import build_models
+from counterpoint.setup.warm_words import other_words
 from counterpoint.train.state.checkpoint import OpenedCheckpoint, checkpoint_folder, list_checkpoints, open_checkpoint
 from counterpoint.train.state.pieces import PieceReader
 
 _WORDS = {str(dtype).removeprefix("torch."): word for word, dtype in DTYPES.items()}
+_TOKENIZER = "tokenizer.json"
+_ABOUT_WORDS = (
+    "tokenizer", "special_tokens_map", "added_tokens", "vocab", "merges", "chat_template", "generation_config",
+)  # fmt: skip
+"""What names of files begin with that are about the words of a tokenizer."""
 _REMEDY = "choose another checkpoint with --step"
 
 
@@ -144,11 +150,23 @@ def _outline(config: Config, models: Models, bases: Mapping[str, Base], request:
                 f"{request.run}: its modules began with no folder, expected one that holds {' and '.join(models)}; "
                 "name it with --base, or export modules one by one with --module"
             )
-        tokenizer = {} if config.data.tokenizer is None else {"tokenizer.json": Path(config.data.tokenizer)}
+        tokenizer = {} if config.data.tokenizer is None else {_TOKENIZER: Path(config.data.tokenizer)}
         return Outline(config_of(name, models[name], positions), copied=tokenizer)
     if request.module is not None:
-        return part_of(base, request.module, models[request.module], positions)
-    return Outline.of(base)
+        outline = part_of(base, request.module, models[request.module], positions)
+    else:
+        outline = Outline.of(base)
+    has_words = any(model.section.words for model in models.values())
+    return replace(outline, copied=_with_own_words(outline.copied, config.data.tokenizer)) if has_words else outline
+
+
+def _with_own_words(copied: Mapping[str, Path], tokenizer: str | None) -> dict[str, Path]:
+    """The files of a base, but for those about its words where the run has others: then its tokenizer alone."""
+    theirs = copied.get(_TOKENIZER)
+    if tokenizer is None or theirs is None or not other_words(Path(tokenizer), theirs)[0]:
+        return dict(copied)
+    kept = {name: file for name, file in copied.items() if not name.startswith(_ABOUT_WORDS)}
+    return {**kept, _TOKENIZER: Path(tokenizer)}
 
 
 def _base(models: Models, bases: Mapping[str, Base], request: ExportRequest) -> BaseFolder | None:

@@ -8,6 +8,7 @@ from counterpoint.data.corpus import Corpus
 from counterpoint.errors import DataError
 from counterpoint.setup.depths import check_depths
 from counterpoint.setup.plan import Models
+from counterpoint.setup.warm_words import check_words
 from counterpoint.sources.source import WithVideos
 from counterpoint.train.state.resume import steps_to_try
 from counterpoint.train.warm.start import WarmStart
@@ -46,8 +47,10 @@ def check_films(config: Config, models: Models, corpus: Corpus) -> None:
 def check_values(config: Config, models: Models) -> list[str]:
     """What is to be said of the values that modules begin with.
 
-    Raises CheckpointError or ConfigError unless every `init_from` gives all values of its module and no others.
+    Raises CheckpointError or ConfigError unless every `init_from` gives all values of its module and no others, of the
+    words that the run's tokenizer has.
     """
     lines = [line for start in warm_starts_of(config, models) for line in start.open()[0].lines]
     check_depths(config)
+    check_words(config)
     return lines

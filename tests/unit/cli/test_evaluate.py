@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from counterpoint.config.data import evaluation_names
-from counterpoint.config.load import load_config
+from counterpoint.config.load import dump_config, load_config
 from counterpoint.inference import evaluate
 from counterpoint.inference.evaluate import TrainedRun
 from counterpoint.inference.plain import PlainModel
@@ -97,6 +97,14 @@ def test_an_unknown_split(counterpoint: Command, run: Path, pictures: Path) -> N
     ended = counterpoint("evaluate", run, "--split", "held_out")
     assert ended.code == 2
     assert f"{pictures}:held_out" in ended.err
+
+
+def test_a_run_without_splits_to_judge(counterpoint: Command, run: Path) -> None:
+    config = load_config(run / "config.yaml", ["data.evaluation=[]"])
+    (run / "config.yaml").write_text(dump_config(config))
+    ended = counterpoint("evaluate", run)
+    assert ended.code == 2
+    assert "its config has no data.evaluation, expected splits to judge; add one to the run" in ended.err
 
 
 def test_a_split_that_stands_alone_keeps_its_name(run: Path) -> None:

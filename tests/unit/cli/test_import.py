@@ -233,6 +233,16 @@ def test_what_is_no_folder_is_refused(tmp_path: Path) -> None:
         import_model(tmp_path / "nothing")
     with pytest.raises(InputError, match="expected a rank or more"):
         import_model(tmp_path, world_size=0)
+    for memory in (0.0, -1.0, float("nan")):
+        with pytest.raises(InputError, match="expected a rank or more, with memory"):
+            import_model(tmp_path, memory_gib=memory)
+
+
+@pytest.mark.parametrize("memory", [1e-300, 1e-9, 1e-6])
+def test_memory_that_holds_nothing_is_said(memory: float, tmp_path: Path) -> None:
+    write_folder(tmp_path / "model", CONFIGS["llama"])
+    summary = " ".join(import_model(tmp_path / "model", memory_gib=memory).summary)
+    assert re.search(r"does not fit: use \d+ ranks or more", summary)
 
 
 UNCHANGED = {

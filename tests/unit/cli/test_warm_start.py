@@ -15,6 +15,7 @@ from torch import Tensor
 
 from counterpoint.config.load import dump_config, load_config
 from counterpoint.config.schema import Config
+from counterpoint.data.text.tokenizer import Tokenizer, train_tokenizer
 from counterpoint.families.parts import parts_of
 from counterpoint.models.chain import build_chain
 from counterpoint.setup.run import build_models
@@ -65,6 +66,47 @@ def _tensors(model: Path) -> dict[str, Tensor]:
 def test_a_model_that_fits_gets_as_far_as_ranks(counterpoint: Command, config: Path, model: Path) -> None:
     with pytest.raises(AssertionError, match="starting ranks"):
         counterpoint("train", config, f"{KEY}={model}")
+
+
+def test_the_words_of_a_tokenizer_are_those_of_the_model(
+    counterpoint: Command, config: Path, pictures: Path, tmp_path: Path
+) -> None:
+    words, model = "modules.language.model.vocab=tokenizer", tmp_path / "model"
+    count = Tokenizer.load(pictures / "tokenizer.json").vocabulary
+    write_folder(model, LLAMA)
+    said = _refused(counterpoint, config, tmp_path, f"{KEY}={model}", words)
+    assert f"modules.language.model.vocab: got {count}, expected 300, as " in said
+    with pytest.raises(AssertionError, match="starting ranks"):
+        counterpoint("train", config, f"{KEY}={{path: {model}, fresh: [embed.weight, head.weight]}}", words)
+    write_folder(model, LLAMA | {"vocab_size": count})
+    with pytest.raises(AssertionError, match="starting ranks"):
+        counterpoint("train", config, f"{KEY}={model}", words)
+
+
+def _extended(file: Path) -> str:
+    """The same tokenizer, spelled otherwise, with one more word that was added."""
+    values = json.loads(file.read_text())
+    place = max(token["id"] for token in values["added_tokens"]) + len(values["model"]["vocab"])
+    values["added_tokens"].append({**values["added_tokens"][0], "id": place, "content": "<more>"})
+    return json.dumps(values)
+
+
+def test_words_that_are_loaded_are_those_of_the_tokenizer(
+    counterpoint: Command, config: Path, model: Path, pictures: Path, tmp_path: Path
+) -> None:
+    own, theirs = pictures / "tokenizer.json", model / "tokenizer.json"
+    for same in (own.read_text(), _extended(own), "{}"):
+        theirs.write_text(same)
+        with pytest.raises(AssertionError, match="starting ranks"):
+            counterpoint("train", config, f"{KEY}={model}")
+        shutil.rmtree(tmp_path / "run", ignore_errors=True)
+    train_tokenizer(["Quite other words, in another order, of which none was seen."], 300, theirs)
+    said = _refused(counterpoint, config, tmp_path, f"{KEY}={model}")
+    assert said.startswith("error: data.tokenizer: got ")
+    assert f"expected the tokenizer of {KEY}, {theirs}, in which " in said
+    assert f"or name embed.weight and head.weight in {KEY}.fresh" in said
+    with pytest.raises(AssertionError, match="starting ranks"):
+        counterpoint("train", config, f"{KEY}={{path: {model}, fresh: [embed.weight, head.weight]}}")
 
 
 @pytest.mark.parametrize(
@@ -265,6 +307,19 @@ def test_a_run_that_fits_gets_as_far_as_ranks(counterpoint: Command, config: Pat
     for path in (earlier, checkpoint_folder(earlier, 5)):
         with pytest.raises(AssertionError, match="starting ranks"):
             counterpoint("train", config, f"{KEY}={path}")
+
+
+def test_words_of_a_run_are_those_of_the_tokenizer(
+    counterpoint: Command, config: Path, earlier: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.json"
+    train_tokenizer(["Quite other words, in another order, of which none was seen."], 300, other)
+    (earlier / "config.yaml").write_text(dump_config(load_config(config, [f"data.tokenizer={other}"])))
+    said = _refused(counterpoint, config, tmp_path, f"{KEY}={earlier}")
+    assert f"expected the tokenizer of {KEY}, {other}, in which " in said
+    other.unlink()
+    with pytest.raises(AssertionError, match="starting ranks"):
+        counterpoint("train", config, f"{KEY}={earlier}")
 
 
 def test_names_and_models_of_a_run_must_fit(counterpoint: Command, config: Path, earlier: Path, tmp_path: Path) -> None:

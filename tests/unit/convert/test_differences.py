@@ -34,3 +34,24 @@ def test_layers_of_letters_differ_in_what_they_mean(layer: dict[str, Any], found
     free = free_keys(NAMES, NAMES)
     assert "layers" in free
     assert sorted(differences(decoder(**layer), decoder(), free)) == sorted(found)
+
+
+@pytest.mark.parametrize(
+    ("ours", "names", "found"),
+    [
+        ({"vocab": "tokenizer"}, NAMES, []),
+        ({"vocab": 9}, NAMES, [("vocab", 9, 7)]),
+        ({"vocab": 9}, (*NAMES[1:], "head.weight"), [("vocab", 9, 7)]),
+        ({"vocab": 9}, NAMES[1:], []),
+    ],
+)
+def test_words_are_counted_whoever_counts_them(
+    ours: dict[str, Any], names: tuple[str, ...], found: list[tuple[str, Any, Any]]
+) -> None:
+    """A number and a tokenizer of as many words are one vocabulary; without a table of words it may be any."""
+    theirs = decoder()
+    section = theirs.section.model_copy(update=ours)
+    model = Model(section, Ends(vocab=7 if section.vocab == "tokenizer" else section.vocab))
+    free = free_keys(names, names)
+    assert list(differences(model, theirs, free)) == found
+    assert list(differences(theirs, model, free)) == [(key, one, mine) for key, mine, one in found]

@@ -105,6 +105,19 @@ def test_a_wrong_value_is_told_with_its_place(path: str, value: object, sentence
     assert str(told.value).endswith("; write the file with counterpoint calibrate")
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_a_value_that_is_no_number_is_told_with_its_place(value: float) -> None:
+    whole = json.loads(text_of(replace(costs.load("H100"), host=Host(plain_kernel=7e-5, gather=1.234e-3))))
+    paths = [path for path in _paths(whole) if isinstance(_at(whole, path), int | float)]
+    assert ("host", "gather") in paths
+    for path in paths:
+        content = json.loads(json.dumps(whole))
+        _put(content, path, value)
+        with pytest.raises(InputError) as told:
+            parse(json.dumps(content).encode(), "mine")
+        assert str(told.value).startswith(f"mine: {'.'.join(path)}: got {json.dumps(value)}, expected ")
+
+
 def test_a_larger_file_is_not_read(tmp_path: Path) -> None:
     file = tmp_path / "mine.json"
     file.write_text(TEXT.ljust(MOST_BYTES))
@@ -177,6 +190,12 @@ def _paths(content: Any, above: tuple[str, ...] = ()) -> set[tuple[str, ...]]:
     for key, value in pairs:
         found |= _paths(value, (*above, str(key)))
     return found
+
+
+def _at(content: Any, path: tuple[str, ...]) -> Any:
+    for key in path:
+        content = content[int(key) if isinstance(content, list) else key]
+    return content
 
 
 def _put(content: Any, path: Any, value: object) -> None:

@@ -2,12 +2,15 @@
 
 import json
 import os
+import re
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import pytest
 
 from counterpoint.argument import command_line
@@ -15,6 +18,7 @@ from counterpoint.data.prepare.command import prepare
 from counterpoint.data.prepare.options import PrepareOptions
 from counterpoint.errors import DataError
 from counterpoint.sources.prepared.index import Index
+from tests.unit.data.published import picture
 
 RECORD = {"conversations": [{"from": "human", "value": "Hello?"}, {"from": "gpt", "value": "Yes."}]}
 
@@ -81,6 +85,82 @@ def test_a_condition_that_holds_nowhere_is_named(tmp_path: Path) -> None:
     options = PrepareOptions(where="score > 3")
     with pytest.raises(DataError, match=r"^no sample is left of 1: 1 left out by --where\.$"):
         prepare(str(tmp_path), tmp_path / "out", options)
+
+
+Row = dict[str, Any]
+ASKED: Row = {"instruction": "What?", "output": "A."}
+SHOWN: Row = {"image": "a.png", "text": "A."}
+
+
+def write_rows(folder: Path, rows: list[Row], kind: str) -> None:
+    """A file of JSON lines or parquet, and the picture that its rows name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "a.png").write_bytes(picture("a.png"))
+    if kind == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), folder / "train.parquet")
+    else:
+        (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+@pytest.mark.parametrize(
+    ("row", "unread", "read"),
+    [
+        (SHOWN | {"caption": "B."}, ["caption"], ["text"]),
+        (ASKED | {"question": "Who?", "answer": "B."}, ["answer", "question"], ["output", "instruction"]),
+        (ASKED | {"answer": "B."}, ["answer"], ["output"]),
+        ({"query": "Who?", "response": "A.", "question": "What?", "answer": "A."}, ["question"], ["query"]),
+        (SHOWN | {"caption": "A."}, [], []),
+    ],
+)
+def test_one_of_several_texts_is_read_and_the_others_are_said(
+    row: Row, unread: list[str], read: list[str], kind: str, tmp_path: Path
+) -> None:
+    write_rows(tmp_path / "raw", [row, row], kind)
+
+    def remarks(*maps: str) -> list[str]:
+        found = prepare(str(tmp_path / "raw"), tmp_path / f"out{len(maps)}", PrepareOptions(maps=maps)).remarks
+        return [remark for remark in found if "is not read" in remark]
+
+    pairs = list(zip(unread, read, strict=True))
+    assert remarks() == [
+        f"2 records: '{key}' is not read, since '{own}' is; choose it with --map {own}={key}, or leave it out with "
+        f"--map ignore={key}"
+        for key, own in pairs
+    ]
+    if pairs:
+        assert remarks(*(f"{own}={key}" for key, own in pairs)) == []
+        assert remarks(*(f"ignore={key}" for key in unread), f"{read[0]}={read[0]}") == []
+
+
+def test_a_mapped_text_is_read_before_others(tmp_path: Path) -> None:
+    write_rows(tmp_path / "raw", [SHOWN | {"caption": "B."}], "parquet")
+    options = PrepareOptions(maps=("caption={text} or {caption}",))
+    summary = prepare(str(tmp_path / "raw"), tmp_path / "out", options)
+    assert not [remark for remark in summary.remarks if "is not read" in remark]
+    text = Index(tmp_path / "out").text(0)
+    assert text.endswith("A. or B.")
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+@pytest.mark.parametrize("key", ["text", "caption"])
+def test_several_texts_of_one_picture_are_no_answer(kind: str, key: str, tmp_path: Path) -> None:
+    write_rows(tmp_path / "raw", [{"image": "a.png", key: ["A.", "B."]}], kind)
+    said = rf"it has 2 texts at '{key}', expected one; write a record for each, or join them with --map {key}={{{key}}}"
+    with pytest.raises(DataError, match=re.escape(said)):
+        prepare(str(tmp_path / "raw"), tmp_path / "out")
+    prepare(str(tmp_path / "raw"), tmp_path / "out", PrepareOptions(maps=(f"{key}={{{key}}}",)))
+    assert Index(tmp_path / "out").text(0).endswith("A., B.")
+
+
+@pytest.mark.parametrize("row", [ASKED, SHOWN, {"text_list": ["A."], "image_info": []}])
+def test_a_key_that_the_first_records_lack_is_read_or_said_or_refused(row: Row, tmp_path: Path) -> None:
+    rows = [row] * 1000
+    write_rows(tmp_path / "said", [*rows, row | {"lang": "de", "weight": None}, row], "jsonl")
+    assert prepare(str(tmp_path / "said"), tmp_path / "out").remarks == ("key 'lang' of 1 records: not read",)
+    write_rows(tmp_path / "lost", [*rows, row | {"weight": 0}], "jsonl")
+    with pytest.raises(DataError, match=r"train.jsonl:1001: nothing would read weight \(number\) of the record"):
+        prepare(str(tmp_path / "lost"), tmp_path / "other")
 
 
 def test_what_is_not_read_beside_files_of_records_is_said(tmp_path: Path) -> None:

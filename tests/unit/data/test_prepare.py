@@ -1,8 +1,10 @@
 import importlib.util
 import json
 import re
+import resource
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ from counterpoint.data.prepare.command import PrepareSummary, prepare
 from counterpoint.data.prepare.emoji import TONE, choose_compositions, load_corpus
 from counterpoint.data.prepare.options import PrepareOptions
 from counterpoint.data.text.tokenizer import Tokenizer, train_tokenizer
-from counterpoint.errors import DataError
+from counterpoint.errors import DataError, RunError
 from counterpoint.modalities.images.spec import ImageConfig, ImageIntake
 from counterpoint.sources.prepared.index import FILES_NAME, PAYLOAD_NAME, TOKENIZER_NAME, Index
 from counterpoint.sources.prepared.source import PreparedSource
@@ -223,6 +225,38 @@ def test_a_huge_picture_is_refused_with_its_name(tmp_path: Path) -> None:
         ]
         == 1
     )
+
+
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """No file of this process may become larger, as if the disk were full."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize(
+    ("source", "size"), [("emoji", 3_000), ("emoji", 100_000), ("raw", 0), ("raw", 3_000), ("raw", 100_000)]
+)
+def test_a_full_disk_is_said_and_leaves_nothing_half_written(
+    source: str, size: int, emoji: PrepareSummary, tmp_path: Path
+) -> None:
+    conversations = [{"from": "human", "value": "Say this."}, {"from": "gpt", "value": "Words, and more of them."}]
+    rows = [{"id": number, "conversations": conversations} for number in range(2_000)]
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    (raw / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    given = source if source == "emoji" else str(raw)
+    out, options = tmp_path / "made" / "out", PrepareOptions(tokenizer=emoji.out / TOKENIZER_NAME)
+    with largest_file(size), pytest.raises(RunError, match=r"cannot be written .*large"):
+        prepare(given, out, options)
+    assert not out.exists()
+    assert not list(tmp_path.rglob("*.partial-*"))
+    prepare(given, out, options)
+    assert [path.name for path in out.parent.iterdir()] == ["out"]
 
 
 @pytest.mark.parametrize("where", ["referred to", "copied", "of version 5"])

@@ -100,7 +100,7 @@ CASES = {
         published.mmc4,
         {"docs_shard_0_v2": 1},
         [("<bos>First.@ Second.<eos>", "First. Second.<eos>", [A])],
-        remarks=("column 'similarity_matrix' of 1 files: not read",),
+        remarks=("key 'similarity_matrix' of 1 records: not read",),
     ),
     "MMC4, images behind": Case(
         published.mmc4,
@@ -112,6 +112,10 @@ CASES = {
         published.audioset,
         {"bal_train": 1},
         [("<bos>@\nSpeech, Music<eos>", "Speech, Music<eos>", [sound()])],
+        remarks=(
+            "1 records: 'labels' is not read, since 'human_labels' is; choose it with --map human_labels=labels, or "
+            "leave it out with --map ignore=labels",
+        ),
     ),
     "AudioSet with a template": Case(
         published.audioset,
@@ -143,7 +147,7 @@ CASES = {
         published.captions,
         {"train": 2},
         [CAPTION, (*CAPTION[:2], [B])],
-        remarks=("column 'width' of 1 files: not read",),
+        remarks=("key 'width' of 2 records: not read",),
     ),
     "WebDataset, chosen": Case(published.captions, {"train": 1}, [(*CAPTION[:2], [B])], {"where": "width > 0"}),
     "Energon": Case(published.energon, {"train": 1, "val": 1}, [CAPTION, CAPTION]),

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from counterpoint.config.load import load_config
 from counterpoint.convert.composite import LANGUAGE, CompositeModel, composite_of
+from counterpoint.data.text.tokenizer import train_tokenizer
 from counterpoint.setup.export import ExportRequest
 from tests.unit.convert.test_modules_round_trip import case
 from tests.unit.hub.runs import Modules, export_here, write_run
@@ -84,6 +85,27 @@ def test_another_vocabulary_is_said_in_the_config(tmp_path: Path) -> None:
     assert torch.equal(found["model.embed_tokens.weight"], words["embed.weight"].bfloat16())
     assert torch.equal(found["lm_head.weight"], words["head.weight"].bfloat16())
     assert torch.equal(found["model.norm.weight"], ours["norm.weight"])
+
+
+@pytest.mark.parametrize("are_others", [False, True])
+def test_words_are_those_of_the_run(tmp_path: Path, are_others: bool) -> None:
+    """With other words than the base's, none of its files about words is carried over."""
+    config = {**FOLDERS["llava"]["text_config"], "model_type": "llama"}
+    model = tmp_path / "model"
+    write_folder(model, config)
+    own = tmp_path / "own.json"
+    train_tokenizer(["Quite other words, in another order, of which none was seen."], 300, model / "tokenizer.json")
+    train_tokenizer(["A red square."], 300, own)
+    about = {"tokenizer_config.json", "chat_template.jinja", "generation_config.json", "merges.txt"}
+    for name in (*about, "preprocessor_config.json"):
+        (model / name).write_text("{}")
+    changed = config_of(composite_of(config), model, {}).resolved()
+    tokenizer = own if are_others else model / "tokenizer.json"
+    run = write_run(load_config(changed, [f"data.tokenizer={tokenizer}"]), {})
+    out = export_here(ExportRequest(run=run, out=tmp_path / "out"))
+    assert (out / "tokenizer.json").read_bytes() == tokenizer.read_bytes()
+    assert {name for name in about if (out / name).exists()} == (set() if are_others else about)
+    assert (out / "preprocessor_config.json").exists()
 
 
 def test_another_vocabulary_is_said_in_the_section_that_the_base_has(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from counterpoint.api import export
 from counterpoint.config.load import load_config
 from counterpoint.config.schema import Config
+from counterpoint.data.text.tokenizer import Tokenizer, train_tokenizer
 from counterpoint.errors import InputError
 from counterpoint.setup.export import ExportRequest
 from counterpoint.setup.run import build_models
@@ -173,6 +174,20 @@ def test_a_decoder_without_a_base_is_of_the_family_that_reads_it_so(
     assert (config["model_type"], config["torch_dtype"], config["dtype"]) == (family, "bfloat16", "bfloat16")
     again = load_config(_decoder(tmp_path, **model), [f"modules.language.init_from={out}", f"run.dir={tmp_path}/again"])
     check_values(again, build_models(again))
+
+
+@pytest.mark.parametrize("has_base", [False, True])
+def test_a_vocabulary_that_the_tokenizer_says_is_exported_as_its_number(tmp_path: Path, has_base: bool) -> None:
+    file = tmp_path / "tokenizer.json"
+    train_tokenizer(["A red square."], 270, file)
+    count = Tokenizer.load(file).vocabulary
+    base = None
+    if has_base:
+        base = export_here(ExportRequest(run=write_run(_decoder(tmp_path, vocab=count), {}), out=tmp_path / "base"))
+    config = load_config(_decoder(tmp_path), [f"data.tokenizer={file}", "modules.language.model.vocab=tokenizer"])
+    run = write_run(config, {})
+    out = export_here(ExportRequest(run=run, out=tmp_path / "out", base=base))
+    assert json.loads((out / "config.json").read_text())["vocab_size"] == count
 
 
 def test_a_decoder_of_no_family_is_refused_by_the_key(tmp_path: Path) -> None:

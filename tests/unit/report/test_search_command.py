@@ -3,6 +3,7 @@
 import io
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,12 @@ def pair(tmp_path: Path) -> Path:
 @pytest.fixture(scope="module")
 def found() -> SearchResult:
     return find(load_config(PAIR), (), WISH)
+
+
+@pytest.mark.parametrize("memory", [0.0, -1.0, float("nan"), float("-inf")])
+def test_memory_that_is_none_is_refused_before_the_search(memory: float) -> None:
+    with pytest.raises(InputError, match=r"^memory_gib: got .*, expected more than 0 GiB; correct it"):
+        find(load_config(PAIR), (), replace(WISH, memory_gib=memory))
 
 
 def test_the_winner_is_written_planned_and_proved(pair: Path, tmp_path: Path) -> None:

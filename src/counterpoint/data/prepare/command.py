@@ -22,7 +22,7 @@ from counterpoint.data.prepare.roots import Roots
 from counterpoint.data.prepare.shards import Shard
 from counterpoint.data.prepare.work import Part, WorkFolder
 from counterpoint.data.text.tokenizer import Tokenizer, copy_tokenizer, train_tokenizer
-from counterpoint.errors import DataError
+from counterpoint.errors import DataError, RunError
 from counterpoint.sources.prepared.index import TOKENIZER_NAME, VERSION, Manifest
 from counterpoint.sources.prepared.index_writer import IndexWriter, check_free
 
@@ -70,7 +70,7 @@ def prepare(source: str, out: Path, options: PrepareOptions = _DEFAULTS, watch: 
     succeeds.
 
     A preparation that was interrupted goes on where it was. Raises DataError for a bad source or record, or if `out`
-    holds something else, and RunError if a process dies.
+    holds something else, and RunError if a process dies or nothing can be written.
     """
     if source.startswith(SCHEME):
         source = str(fetch(source, options.subsets))
@@ -81,8 +81,17 @@ def prepare(source: str, out: Path, options: PrepareOptions = _DEFAULTS, watch: 
         )
     _refuse_ignored(source, options)
     check_free(out)
-    if source != EMOJI:
-        return _prepare_files(Path(source), out, options, watch)
+    try:
+        return _prepare_emoji(out, options) if source == EMOJI else _prepare_files(Path(source), out, options, watch)
+    except OSError as error:
+        # What is read has its own errors.
+        raise RunError(
+            f"{out}: cannot be written ({error.strerror or error}); make room or correct the rights, and run the "
+            "command again."
+        ) from error
+
+
+def _prepare_emoji(out: Path, options: PrepareOptions) -> PrepareSummary:
     with IndexWriter(out, options.most_pixels) as writer:
         prepare_emoji(writer, options.seed, options.tokenizer)
         manifest, is_new = writer.publish()

@@ -54,8 +54,10 @@ class IndexWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._open_files.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        try:
+            self._open_files.close()
+        finally:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def add(self, record: Record) -> None:
         """Append a document; raises DataError if it is inconsistent or an item cannot be read."""

@@ -212,8 +212,8 @@ def open_prepared(
     if digest is not None and made_by != digest:
         raise DataError(
             f"dataset {folder}: its tokens were made by another tokenizer (sha256 {made_by[:12]}) than "
-            f"data.tokenizer (sha256 {digest[:12]}); point data.tokenizer at "
-            f"{source.index.folder / TOKENIZER_NAME}."
+            f"data.tokenizer (sha256 {digest[:12]}); prepare it with that one (--tokenizer), or point "
+            f"data.tokenizer at {source.index.folder / TOKENIZER_NAME}."
         )
     return source
 

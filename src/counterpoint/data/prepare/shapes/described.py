@@ -18,7 +18,8 @@ from counterpoint.errors import DataError
 _SOUND = ("audio", "audios")
 _SIGHT = ("image", "images", "video", "videos")
 _TEXTS = ("text", "caption")
-_SOUND_TEXTS = ("text", "transcript", "transcription", "sentence", "caption", "human_labels", "labels")
+_LABELS = ("human_labels", "labels")
+_SOUND_TEXTS = ("text", "transcript", "transcription", "sentence", "caption", *_LABELS)
 
 
 def _fits(files: Sequence[str], texts: Sequence[str]) -> Callable[[Columns], bool]:
@@ -51,6 +52,11 @@ def _text(row: Mapping[str, Any], keys: Sequence[str]) -> str:
     key = next((key for key in keys if row.get(key) is not None), None)
     value = None if key is None else row[key]
     if isinstance(value, list) and value and all(isinstance(name, str) for name in value):
+        if key not in _LABELS and len(value) > 1:
+            raise DataError(
+                f"it has {len(value)} texts at '{key}', expected one; write a record for each, or join them with "
+                f"--map {key}={{{key}}}."
+            )
         return ", ".join(value)
     if not isinstance(value, str) or not value.strip():
         raise DataError(f"expected a text at one of {', '.join(keys)}, got {show(value)}.")
@@ -58,7 +64,13 @@ def _text(row: Mapping[str, Any], keys: Sequence[str]) -> str:
 
 
 def _shape(files: Sequence[str], texts: Sequence[str], described: str) -> Shape:
-    return Shape(keys=(*files, *texts), fits=_fits(files, texts), parse=_parse(files, texts), described=described)
+    return Shape(
+        keys=(*files, *texts),
+        fits=_fits(files, texts),
+        parse=_parse(files, texts),
+        described=described,
+        options=tuple((text,) for text in texts),
+    )
 
 
 SOUND = _shape(_SOUND, _SOUND_TEXTS, "'audio' with 'text' or 'labels'")

@@ -63,5 +63,6 @@ INSTRUCTIONS = Shape(
     keys=(*(key for pair in _PAIRS for key in pair), _INPUT, _HISTORY, _SYSTEM, *file_keys()),
     fits=_fits,
     parse=_parse,
+    options=_PAIRS,
     described="'instruction' and 'output', 'query' and 'response', or 'question' and 'answer'",
 )

@@ -1,8 +1,8 @@
 """What a shape is: a way in which conversations are published, told by the names and kinds of columns."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 from counterpoint.data.text.chat import File, Message, Tools
 from counterpoint.data.text.shown import SHOWN
@@ -45,13 +45,14 @@ class Shape:
 
     `keys` are the columns that it may read; `fits` says from the columns of a file whether its rows have the shape;
     `parse` makes a conversation of a row and raises DataError for anything that would be lost or misread. `described`
-    says in words which columns it is told by.
+    says in words which columns it is told by. Of `options`, each some keys, a row's first is read.
     """
 
     keys: tuple[str, ...]
     fits: Callable[[Columns], bool]
     parse: Callable[[object, Find], Parsed]
     described: str
+    options: tuple[tuple[str, ...], ...] = ()
 
     def unread(self, columns: Columns) -> tuple[str, ...]:
         """Columns that carry what a reader would have to see, files or weights, and that nothing reads."""
@@ -60,6 +61,25 @@ class Shape:
             for name, kind in columns.items()
             if name not in self.keys and (element(kind) in (*FILE_KINDS, BINARY) or name in _NEVER_UNREAD)
         )
+
+    def choose(
+        self, row: Mapping[str, Any], mapped: Collection[str], read: Collection[str]
+    ) -> tuple[dict[str, Any], tuple[str, ...]]:
+        """A row with one of its options alone, one with keys that are `mapped` before others; and notes on keys with
+        other values, which are lost unless a mapping has `read` them."""
+        held = {key: value for key, value in row.items() if value is not None}
+        whole = [option for option in self.options if held.keys() >= set(option)]
+        if not whole:
+            return dict(row), ()
+        chosen = next((option for option in whole if not set(option).isdisjoint(mapped)), whole[0])
+        others = {key: own for option in self.options if option != chosen for key, own in zip(option, chosen)}
+        notes = tuple(
+            f"'{key}' is not read, since '{own}' is; choose it with --map {own}={key}, or leave it out with --map "
+            f"ignore={key}"
+            for key, own in others.items()
+            if key in held and key not in read and held[key] != held[own]
+        )
+        return {key: value for key, value in row.items() if key not in others}, notes
 
 
 def element(kind: str) -> str:

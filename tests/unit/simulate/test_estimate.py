@@ -176,10 +176,14 @@ def test_on_a_cpu_the_host_is_part_of_each_compute() -> None:
         assert slow.price(2, action).host == pytest.approx(seconds)
     total = sum(slow.cost(2, action) - free.cost(2, action) for action in computes)
     assert total == pytest.approx(sum(slow.price(2, action).host for action in computes), rel=0.01)
-    gathered, summed = (
-        sum(getattr(slow.price(2, a).host_work, kind) for a in computes) for kind in ("gathers", "sums")
-    )
-    assert gathered == summed == slow.price(2, computes[0]).host_work.groups
+    first = slow.price(2, computes[0]).host_work
+    assert first.group_tensors > first.groups
+    for gathered, summed, held in (
+        ("gathers", "sums", "groups"),
+        ("gathered_tensors", "summed_tensors", "group_tensors"),
+    ):
+        counts = (sum(getattr(slow.price(2, one).host_work, kind) for one in computes) for kind in (gathered, summed))
+        assert {*counts} == {getattr(first, held)}
 
 
 def test_a_host_sums_where_backwards_are_split_and_recomputes_nothing_for_weights() -> None:

@@ -106,42 +106,49 @@ class HostLayers:
 
     def group(self) -> float:
         """A group of sharded parameters in a pass that neither gathers it nor sums its gradients."""
-        return self._of_groups(partial(self._more, "kept")) / _PASSES
+        return self._split(self._kept)[0] / _PASSES
 
     def group_tensor(self) -> float:
         """Each of its parameters."""
-        return self._of_tensors(partial(self._more, "kept")) / _PASSES
+        return self._split(self._kept)[1] / _PASSES
 
     def gather(self) -> float:
         """What a gather adds."""
-        return self._of_groups(partial(self._more, "gathered")) / _PASSES
+        return self._split(self._gathered)[0]
 
     def gather_tensor(self) -> float:
         """What each of a group's parameters adds to its gather."""
-        return self._of_tensors(partial(self._more, "gathered")) / _PASSES
+        return self._split(self._gathered)[1]
 
     def sum(self) -> float:
         """What a sum of gradients adds."""
-        return _more_than_nothing(self._of_groups(partial(self._more, "summed")) - self.gather())
+        return self._split(self._summed)[0]
 
     def sum_tensor(self) -> float:
         """What each of a group's parameters adds to the sum of its gradients."""
-        return _more_than_nothing(self._of_tensors(partial(self._more, "summed")) - self.gather_tensor())
+        return self._split(self._summed)[1]
 
-    def _more(self, how: Sharded, together: bool) -> float:
-        """The seconds by which forward and backward of all layers are longer than if nothing were sharded, or longer
-        than if they were kept."""
-        before: How | Ways = "plain" if how == "kept" else Ways("kept", together)
-        return self._seconds(Ways(how, together)) - self._seconds(before)
+    def _kept(self, together: bool) -> float:
+        """What it takes that all layers are sharded, in forward and backward."""
+        return self._seconds(Ways("kept", together)) - self._seconds("plain")
 
-    def _of_groups(self, more: Callable[[bool], float]) -> float:
-        """Of one group, whatever it has: layers have as many parameters in one group as in several."""
-        return _more_than_nothing((more(False) - more(True)) / (_LAYERS - 1))
+    def _gathered(self, together: bool) -> float:
+        """What it adds that they are gathered once."""
+        return (self._seconds(Ways("gathered", together)) - self._seconds(Ways("kept", together))) / _PASSES
 
-    def _of_tensors(self, more: Callable[[bool], float]) -> float:
-        """Of one parameter."""
+    def _summed(self, together: bool) -> float:
+        """What it adds that their gradients are summed."""
+        both = self._seconds(Ways("summed", together)) - self._seconds(Ways("kept", together))
+        return both - self._gathered(together)
+
+    def _split(self, seconds: Callable[[bool], float]) -> tuple[float, float]:
+        """What a group and what a parameter has of the seconds that all layers take apart, neither less than nothing:
+        together they have one group, and as many parameters."""
+        apart = _more_than_nothing(seconds(False))
         tensors = sum(len(part.tensors) for part in facts_of(self._models[_PATTERN]).parts if _is_layer(part.name))
-        return _more_than_nothing((more(True) - self._of_groups(more)) / tensors)
+        group = min(max((apart - seconds(True)) / (_LAYERS - 1), 0.0), apart / _LAYERS)
+        tensor = (apart - group * _LAYERS) / tensors
+        return max(group, _LEAST_SECONDS), max(tensor, _LEAST_SECONDS)
 
     def recomputed(self) -> float:
         """A layer that is recomputed, in a pass, beside its kernels."""

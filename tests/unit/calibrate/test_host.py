@@ -94,6 +94,16 @@ def test_what_noise_hides_is_not_measured() -> None:
         _layers({"plain": 1.0, Ways("kept"): 0.9, Ways("kept", together=True): 0.95}).group()
 
 
+@pytest.mark.parametrize(("together", "group", "tensor"), [(2.0, 0.0, 0.8 / TENSORS), (0.05, 0.1, 0.0)])
+def test_noise_leaves_neither_groups_nor_parameters_less_than_nothing(
+    together: float, group: float, tensor: float
+) -> None:
+    """What layers take apart is what the two figures give."""
+    layers = _layers({"plain": 1.0, Ways("kept"): 1.8, Ways("kept", together=True): 1.0 + together})
+    assert 2 * layers.group() == pytest.approx(group, abs=1e-8)
+    assert 2 * layers.group_tensor() == pytest.approx(tensor, abs=1e-8)
+
+
 def test_without_tables_a_cpus_kernels_are_not_measured() -> None:
     with pytest.raises(NotMeasuredError, match=r"no figures of attention.float32"):
         _layers({"plain": 1.0}, replace(H200, device="cpu", attentions={})).kernel(is_compiled=False)

@@ -183,11 +183,10 @@ class Prices:
         passes = [action.work.of(part.forward, part.inputs, part.weights) for part in parts]
         seconds = [max(one.compute + one.exchange, one.copy) for one in passes]
         exchange = sum(one.exchange for one in passes)
-        work = HostWork(kernels=sum(one.kernels for one in passes))
-        for place, part in zip(self._places(node), parts, strict=True):
-            again = action.work is not Work.WEIGHT and self._is_recomputed(node, place)
-            work += HostWork(recomputed=int(again))
-            work += part.calls if again or action.work is Work.FORWARD else NO_WORK
+        again = [action.work is not Work.WEIGHT and self._is_recomputed(node, place) for place in self._places(node)]
+        runs = (is_again or action.work is Work.FORWARD for is_again in again)
+        calls = sum((part.calls for part, has_run in zip(parts, runs, strict=True) if has_run), NO_WORK)
+        work = replace(calls, kernels=sum(one.kernels for one in passes), recomputed=sum(again))
         groups = () if action.work is Work.WEIGHT else self._groups[node]
         computes, copies, waits, sums = sum(seconds), 0.0, 0.0, 0.0
         if groups:

@@ -139,6 +139,21 @@ def test_calls_of_layers_count_where_forward_runs(recompute: str) -> None:
             assert (work.mixtures, work.scans) == ((mixtures, scans) if runs else (0, 0))
 
 
+def test_backward_needs_the_groups_that_gradients_reach_and_sums_those_that_are_trained() -> None:
+    """Of a tower of 24 recomputed layers whose last is trained; its norm and its projector lead to it."""
+    trained = 'modules.vision.train=["layers.23.*"]'
+    plan, batch = example("pair_1b", trained, "modules.vision.layout.reshard=true", "modules.vision.recompute=full")
+    (prices, node), last = (prices_of(plan, batch, H200), Node("vision", 0)), plan.schedule.reducing
+    groups = sharded_groups(plan, node)
+    (own,) = (group for group in groups if group.trained)
+    for action in (one for one in plan.schedule.programs[0] if isinstance(one, Compute)):
+        work, is_forward = prices.price(0, action).host_work, action.work is Work.FORWARD
+        assert work.groups == work.gathers == (len(groups) if is_forward else len(groups) - groups.index(own))
+        assert work.group_tensors == sum(group.tensors for group in groups[-work.groups :])
+        assert (work.sums, work.summed_tensors) == ((1, own.tensors) if action in last else (0, 0))
+        assert work.recomputed == (24 if is_forward else 1)
+
+
 @given(sized_plans(), st.integers(0, 2**16), st.sampled_from([1e-6, 1e-4, 1e-2]))
 @settings(deadline=None, max_examples=20)
 def test_no_step_is_shorter_than_its_launches(plan: Plan, seed: int, launch: float) -> None:

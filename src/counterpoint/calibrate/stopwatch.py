@@ -244,5 +244,7 @@ def in_turn(calls: list[Call]) -> Call:
 
 
 def _sentence(error: Exception) -> str:
+    if isinstance(error, NotMeasuredError):
+        return str(error)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0]}"[:160] if lines else type(error).__name__

@@ -1,6 +1,7 @@
 """What a host does for the layers of a step, and the seconds that it takes for each on one kind of machine."""
 
 from dataclasses import dataclass, fields
+from operator import add, attrgetter
 from typing import final
 
 
@@ -35,8 +36,11 @@ class HostWork:
         return LAUNCHES_OF_KERNEL * self.kernels
 
     def __add__(self, other: "HostWork") -> "HostWork":
-        return HostWork(**{each.name: getattr(self, each.name) + getattr(other, each.name) for each in fields(self)})
+        return HostWork(**dict(zip(_KINDS, map(add, _counts(self), _counts(other)), strict=True)))
 
+
+_KINDS = tuple(each.name for each in fields(HostWork))
+_counts = attrgetter(*_KINDS)
 
 NO_WORK = HostWork()
 

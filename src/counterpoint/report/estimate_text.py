@@ -52,8 +52,8 @@ def sentences(found: Estimate) -> Iterator[str]:
     late = max(found.timeline.late.values(), default=0.0)
     if late >= _TOLD_LATENESS * found.timeline.seconds:
         yield (
-            f"Devices wait up to {seconds_text(late)} of it for their hosts, which take "
-            f"{seconds_text(found.timeline.launching)} to launch a step: fewer and larger microbatches help."
+            f"Devices wait up to {seconds_text(late)} of a step for their hosts, which take "
+            f"{seconds_text(found.timeline.launching)} to launch one: fewer and larger microbatches help."
         )
 
 

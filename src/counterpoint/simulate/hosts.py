@@ -52,7 +52,7 @@ class Hosts:
 class _Queue:
     """What one host has launched: how many kernels, and when it was `free` again.
 
-    `done` is how far the device had come, as (kernels, time): the last is known, in between it goes on evenly.
+    `done` are moments of the device, as (kernels that it has run by then, time). Between two of them it runs evenly.
     """
 
     free: float = 0.0
@@ -65,14 +65,15 @@ class _Queue:
         each = launches.seconds / max(1, launches.kernels)
         ready, now = self.free + launches.seconds, max(start, self.free)
         self.done.append((first, now))
-        # The queue lets go of the most where the device comes from a slow compute to a fast one.
+        # A full queue slows the host to the device's pace, which changes only at these moments; after each of them it
+        # still launches one kernel after the other.
         for kernels, time in self.done:
             later = last - QUEUE - kernels
             if 0 < later <= launches.kernels:
                 ready = max(ready, time + later * each)
         end = max(now + seconds, ready)
         self.done.append((last, end))
-        # Of more kernels than a queue holds the last wait for the device to run the first.
+        # Where there are more kernels than a queue holds, the last ones wait until the device has run the first.
         self.launched, self.free = last, max(ready, self._when(last - QUEUE))
         while self.done[1][0] < last - QUEUE:
             self.done.popleft()

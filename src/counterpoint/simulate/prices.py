@@ -151,12 +151,9 @@ class Prices:
         program = self._cast.programs[rank]
         last = max((number for number, one in enumerate(program) if isinstance(one, Compute)), default=-1)
         apart = (one.node for one in program if isinstance(one, Reduce) and not self._is_reducing(one.node))
-        groups = [group for node in apart for group in self._groups[node]]
-        work = HostWork(
-            transfers=len(program) - last - 1, updated_tensors=self._trained_tensors(rank), sums=len(groups),
-            summed_tensors=sum(group.tensors for group in groups),
-        )  # fmt: skip
-        return self._host(work)
+        summed = sum((_sums_of(self._groups[node]) for node in apart), NO_WORK)
+        others = HostWork(transfers=len(program) - last - 1, updated_tensors=self._trained_tensors(rank))
+        return self._host(summed + others)
 
     def launches(self, rank: int, action: Compute) -> Launches:
         """What a rank's host does for a compute and for transfers since the one before."""
@@ -183,23 +180,35 @@ class Prices:
         passes = [action.work.of(part.forward, part.inputs, part.weights) for part in parts]
         seconds = [max(one.compute + one.exchange, one.copy) for one in passes]
         exchange = sum(one.exchange for one in passes)
-        work = HostWork(kernels=sum(one.kernels for one in passes))
-        for place, part in zip(self._places(node), parts, strict=True):
-            again = action.work is not Work.WEIGHT and self._is_recomputed(node, place)
-            work += HostWork(recomputed=int(again))
-            work += part.calls if again or action.work is Work.FORWARD else NO_WORK
-        groups = () if action.work is Work.WEIGHT else self._groups[node]
+        is_forward = action.work is Work.FORWARD
+        # Backward runs nothing again of a layer that no gradient reaches, and gradients of weights need nothing again.
+        meets = [is_forward or (action.work is not Work.WEIGHT and part.inputs.kernels > 0) for part in parts]
+        again = [met and self._is_recomputed(node, place) for place, met in zip(self._places(node), meets, strict=True)]
+        runs = (is_forward or is_again for is_again in again)
+        calls = sum((part.calls for part, has_run in zip(parts, runs, strict=True) if has_run), NO_WORK)
+        work = replace(calls, kernels=sum(one.kernels for one in passes), recomputed=sum(again))
+        groups = self._groups_of(action)
         computes, copies, waits, sums = sum(seconds), 0.0, 0.0, 0.0
         if groups:
-            is_backward = action.work is not Work.FORWARD
             reduces = action in self._reducing
-            found = self._shard(rank, node, groups, by_group(groups, seconds), gathers, is_backward, reduces)
+            found = self._shard(rank, node, groups, by_group(groups, seconds), gathers, not is_forward, reduces)
             computes, waits, sums = found.computes, found.gathers, found.sums
             copies = self._copies(rank, node, groups, gathers, reduces)
-            copies += self._adds(groups) if is_backward and not reduces else 0.0
-            work += _work_of(groups, gathers=gathers, sums=reduces)
+            copies += self._adds(groups) if not (is_forward or reduces) else 0.0
+            work += _passes_of(groups, gathers=gathers) + (_sums_of(groups) if reduces else NO_WORK)
         host = self._host(work) if self._hardware.device == "cpu" else 0.0
         return Price(computes - exchange + copies, exchange, waits, host, sums, work)
+
+    def _groups_of(self, action: Compute) -> tuple[ShardedGroup, ...]:
+        """The groups that a pass needs: backward those that gradients reach."""
+        groups = self._groups[action.node]
+        if action.work is Work.FORWARD:
+            return groups
+        return () if action.work is Work.WEIGHT else tuple(one for one in groups if self._is_reached(action.node, one))
+
+    def _is_reached(self, node: Node, group: ShardedGroup) -> bool:
+        works = self._works[node.module][slice(*self._plan.splits[node.module][node.stage])]
+        return bool(group.trained) or any(works[place].inputs or works[place].has_pairs_back for place in group.parts)
 
     def _is_recomputed(self, node: Node, place: int) -> bool:
         return self._plan.is_recomputed(node.module, self._plan.facts[node.module].parts[place].name)
@@ -257,7 +266,7 @@ class Prices:
         each = self._value_bytes + 2 * self._reduced_bytes
         casts = self._hardware.device == "cuda" and self._value_bytes != self._reduced_bytes
         longer = _CASTING if casts else 1.0
-        return longer * sum(self._hardware.elementwise(group.trained * each) for group in groups)
+        return longer * sum(self._hardware.elementwise(group.trained * each) for group in groups if group.trained)
 
     def _part(self, rank: int, node: Node, place: int, load: _Load) -> _PartPrice:
         work = self._works[node.module][place]
@@ -379,9 +388,7 @@ class Prices:
             elif isinstance(action, Reduce) and not self._is_reducing(action.node) and action.node in reduced:
                 groups = self._groups[action.node]
                 left += sum(self._sum(rank, action.node, group) for group in groups)
-                tensors = sum(group.tensors for group in groups)
-                summing = HostWork(sums=len(groups), summed_tensors=tensors)
-                left += self._host(summing) if self._hardware.device == "cpu" else 0.0
+                left += self._host(_sums_of(groups)) if self._hardware.device == "cpu" else 0.0
         return left
 
     def _is_reducing(self, node: Node) -> bool:
@@ -442,13 +449,18 @@ _SCALAR_BYTES = 256
 """Loss, norms and flags that all ranks sum at the end of a step."""
 
 
-def _work_of(groups: tuple[ShardedGroup, ...], *, gathers: bool, sums: bool) -> HostWork:
-    """What a host does for groups in a pass."""
+def _passes_of(groups: tuple[ShardedGroup, ...], *, gathers: bool) -> HostWork:
+    """What a host does for groups in a pass, but for sums."""
     count, tensors = len(groups), sum(group.tensors for group in groups)
     return HostWork(
-        groups=count, group_tensors=tensors, gathers=gathers * count, gathered_tensors=gathers * tensors,
-        sums=sums * count, summed_tensors=sums * tensors,
+        groups=count, group_tensors=tensors, gathers=gathers * count, gathered_tensors=gathers * tensors
     )  # fmt: skip
+
+
+def _sums_of(groups: tuple[ShardedGroup, ...]) -> HostWork:
+    """What a host does for the sums of groups' gradients, which those without a trained parameter do not have."""
+    trained = [group for group in groups if group.trained]
+    return HostWork(sums=len(trained), summed_tensors=sum(group.tensors for group in trained))
 
 
 def _is_whole(share: Share, cp: int) -> bool:

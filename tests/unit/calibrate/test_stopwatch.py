@@ -147,6 +147,7 @@ def _raising(error: Exception) -> Callable[[], Call]:
     [
         (RuntimeError("no kernel\n  found here"), "RuntimeError: no kernel"),
         (NotImplementedError(), "NotImplementedError"),
+        (NotMeasuredError("one rank on each node"), "one rank on each node"),
         (ImportError("x" * 500), f"ImportError: {'x' * 147}"),
     ],
 )

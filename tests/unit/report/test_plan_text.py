@@ -1,14 +1,19 @@
 """The plan in a terminal: it says what it must, in the columns that there are."""
 
 import io
+import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from rich.console import Console, RenderableType
 
+from counterpoint import costs
 from counterpoint.errors import InputError
 from counterpoint.plan.plan import Plan
+from counterpoint.report.estimate_text import sentences
 from counterpoint.report.plan_text import describe_plan
+from counterpoint.simulate.estimate import estimate
 from tests.unit.report.pages import example, sized_plans
 
 
@@ -18,6 +23,17 @@ def shown(picture: RenderableType, width: int = 100) -> str:
     console.print(picture, markup=False)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
+
+
+def test_an_estimate_says_how_long_devices_wait_for_their_hosts() -> None:
+    plan, batch = example("pair_1b")
+    h200 = costs.load("H200")
+    late, free = (
+        "\n".join(sentences(estimate(plan, replace(h200, launch_seconds=seconds), [batch])))
+        for seconds in (h200.launch_seconds, 1e-9)
+    )
+    assert re.search(r"Devices wait up to [0-9.]+ ms of a step for their hosts, which take [0-9.]+ ms to launch", late)
+    assert "hosts" not in free
 
 
 @pytest.mark.parametrize(

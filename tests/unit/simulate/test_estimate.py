@@ -20,7 +20,6 @@ from counterpoint.plan.placement import place
 from counterpoint.plan.plan import Plan
 from counterpoint.plan.schedule import distribute
 from counterpoint.plan.work import model_flops
-from counterpoint.simulate import cast
 from counterpoint.simulate.cast import Cast
 from counterpoint.simulate.clock import simulate_programs
 from counterpoint.simulate.estimate import _scale, estimate, mean_breakdown, play
@@ -137,6 +136,21 @@ def test_calls_of_layers_count_where_forward_runs(recompute: str) -> None:
             work = prices.price(rank, action).host_work
             runs = action.work is Work.FORWARD or again
             assert (work.mixtures, work.scans) == ((mixtures, scans) if runs else (0, 0))
+
+
+def test_backward_needs_the_groups_that_gradients_reach_and_sums_those_that_are_trained() -> None:
+    """Of a tower of 24 recomputed layers whose last is trained; its norm and its projector lead to it."""
+    trained = 'modules.vision.train=["layers.23.*"]'
+    plan, batch = example("pair_1b", trained, "modules.vision.layout.reshard=true", "modules.vision.recompute=full")
+    (prices, node), last = (prices_of(plan, batch, H200), Node("vision", 0)), plan.schedule.reducing
+    groups = sharded_groups(plan, node)
+    (own,) = (group for group in groups if group.trained)
+    for action in (one for one in plan.schedule.programs[0] if isinstance(one, Compute)):
+        work, is_forward = prices.price(0, action).host_work, action.work is Work.FORWARD
+        assert work.groups == work.gathers == (len(groups) if is_forward else len(groups) - groups.index(own))
+        assert work.group_tensors == sum(group.tensors for group in groups[-work.groups :])
+        assert (work.sums, work.summed_tensors) == ((1, own.tensors) if action in last else (0, 0))
+        assert work.recomputed == (24 if is_forward else 1)
 
 
 @given(sized_plans(), st.integers(0, 2**16), st.sampled_from([1e-6, 1e-4, 1e-2]))
@@ -419,27 +433,39 @@ def test_memory_over_time_rises_with_microbatches_in_flight() -> None:
 
 @given(sized_plans(), st.integers(0, 2**16))
 @settings(deadline=None, max_examples=25)
-def test_roles_are_never_early(plan: Plan, seed: int) -> None:
-    """A large world is played by roles, whose lanes cost what the heaviest does."""
+def test_roles_stand_for_all_ranks(plan: Plan, seed: int) -> None:
     batch = plan.batch(0, random_packs(plan, seed))
     exact = play(plan, H200, batch, Execution())
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cast, "EXACT_RANKS", 0)
-        by_role = play(plan, H200, batch, Execution())
-    assert by_role.seconds >= exact.seconds * (1 - 1e-9)
+    by_role = play(plan, H200, batch, Execution(), exact_ranks=0)
     assert sum(by_role.counts.values()) == len(exact.counts)
     assert sorted(rank for ranks in by_role.same for rank in ranks) == sorted(exact.counts)
+
+
+@pytest.mark.parametrize("microbatches", [1, 4])
+@pytest.mark.parametrize("is_colocated", [False, True])
+@pytest.mark.parametrize("language", ["tp=1", "tp=2", "pp=2"])
+def test_roles_take_what_their_heaviest_lanes_take(microbatches: int, is_colocated: bool, language: str) -> None:
+    """Documents of all sizes on 16 ranks: no rank is later, and the step is hardly longer than if all are played."""
+    ranks = [*range(16)]
+    vision, text = (ranks, ranks) if is_colocated else (ranks[:8], ranks[8:])
+    plan, batch = example(
+        "pair_1b", "world.size=16", "training.global_batch_samples=128", f"modules.vision.layout.ranks={vision}",
+        f"modules.language.layout.ranks={text}", "modules.language.layout.tp=1", f"modules.language.layout.{language}",
+        f"schedule.microbatches={microbatches}",
+    )  # fmt: skip
+    exact = play(plan, H200, batch, Execution()).seconds
+    by_role = play(plan, H200, batch, Execution(), exact_ranks=0).seconds
+    assert exact * (1 - 1e-9) <= by_role <= exact * 1.02
 
 
 def test_roles_of_equal_lanes_take_what_their_ranks_take() -> None:
     plan, _batch = example("pair_1b", "schedule.kind=gpipe")
     batch = plan.batch(0, uniform_packs(16, tokens=2048, rows=256))
-    exact = estimate(plan, H200, [batch])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cast, "EXACT_RANKS", 0)
-        by_role = estimate(plan, H200, [batch])
+    exact, by_role = estimate(plan, H200, [batch]), estimate(plan, H200, [batch], exact_ranks=0)
+    assert len(by_role.timeline.counts) == 2 < len(exact.timeline.counts)
     # But for transfers: those of a role carry the most rows that any of its ranks sends.
     assert by_role.seconds == pytest.approx(exact.seconds, rel=1e-3)
-    assert by_role.breakdown.busy == pytest.approx(exact.breakdown.busy)
+    # So a device that waits for them may be less, or more, behind its host.
+    assert by_role.breakdown.busy == pytest.approx(exact.breakdown.busy, rel=1e-4)
     assert by_role.breakdown.seconds == pytest.approx(by_role.seconds)
     assert by_role.memory_bytes == exact.memory_bytes

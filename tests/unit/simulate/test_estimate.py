@@ -163,10 +163,10 @@ def test_no_step_is_shorter_than_its_launches(plan: Plan, seed: int, launch: flo
 def test_gradients_of_two_dtypes_are_added_slowly_by_gpus() -> None:
     plan, batch = example("pair_1b")
     groups = sharded_groups(plan, Node("language", 0))
-    gpu, cpu = (prices_of(plan, batch, one)._adds(groups) for one in (H200, ON_CPU))
+    gpu, cpu = (prices_of(plan, batch, one)._shards._adds(groups) for one in (H200, ON_CPU))
     assert gpu == pytest.approx(2.6 * cpu)
     plan, batch = example("pair_1b", "training.precision.reduce=bfloat16")
-    assert prices_of(plan, batch, H200)._adds(groups) == prices_of(plan, batch, ON_CPU)._adds(groups)
+    assert prices_of(plan, batch, H200)._shards._adds(groups) == prices_of(plan, batch, ON_CPU)._shards._adds(groups)
 
 
 def test_the_mean_is_over_all_ranks_that_a_breakdown_is_of() -> None:
@@ -243,7 +243,7 @@ def test_every_trained_parameter_of_a_rank_is_updated(plan: Plan, seed: int) -> 
     batch = plan.batch(0, random_packs(plan, seed))
     prices = prices_of(plan, batch, ON_CPU)
     for rank in plan.placement.active:
-        assert prices._of_shards(rank, float) >= prices._trained_shard(rank)
+        assert prices._of_shards(rank, float) >= prices._shards.trained_shard(rank)
 
 
 def test_documents_are_traded_over_cp_and_whole_items_are_not() -> None:

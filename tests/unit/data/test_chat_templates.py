@@ -29,6 +29,9 @@ CALL: dict[str, Any] = {
     "tool_calls": [{"type": "function", "function": {"name": "weather", "arguments": {"city": "Zürich"}}}]
 }
 
+LISTED = ("llava", "smolvlm")
+"""Templates that take lists of parts only."""
+
 MakeChat = Callable[..., TemplateChat]
 
 
@@ -117,7 +120,7 @@ def conversation(draw: random.Random, name: str) -> tuple[list[Message], list[An
 
     def asked() -> Message:
         parts: list[Part] = [words()]
-        if name in ("qwen2-vl", "gemma3", "llava"):
+        if name in ("qwen2-vl", "gemma3", *LISTED):
             parts = [part for _ in range(draw.randint(0, 2)) for part in (IMAGE, words())] or parts
         if name == "qwen2-vl" and draw.random() < 0.3:
             parts.append(VIDEO)
@@ -155,16 +158,16 @@ def test_tokens_are_those_of_transformers(folders: dict[str, Path], name: str) -
         assert any(laid.loss)
         if name == "gemma3" and media:
             continue  # Its processor writes around images after the template; see below.
-        hub = expected(folders[name], messages, tools, name == "llava")
+        hub = expected(folders[name], messages, tools, name in LISTED)
         assert list(laid.tokens) == [token for token in hub if token not in places]
         starts = [number for number, token in enumerate(hub) if token in places]
         assert [position for position, _medium in laid.media] == [at - n for n, at in enumerate(starts)]
         prompt = chat.prompt(messages[:-1], tools)
-        hub = expected(folders[name], messages[:-1], tools, name == "llava", is_prompt=True)
+        hub = expected(folders[name], messages[:-1], tools, name in LISTED, is_prompt=True)
         assert list(prompt.tokens) == [token for token in hub if token not in places]
         count, with_media = count + 1, with_media + bool(media)
     assert count > 5
-    assert (with_media > 3) == (name in ("qwen2-vl", "llava"))
+    assert (with_media > 3) == (name in ("qwen2-vl", *LISTED))
 
 
 def targets(chat: TemplateChat, messages: Sequence[Message], tools: Sequence[Any] = ()) -> list[str]:
@@ -215,6 +218,13 @@ COUNTED: dict[str, tuple[str, Sequence[Message], list[str]]] = {
     "Llama 3": ("llama3", TWO, ["A cat.<|eot_id|>", "3 dogs.<|eot_id|>"]),
     "Vicuna": ("vicuna", TWO, ["A cat.</s>", "3 dogs.</s>"]),
     "Mistral": ("mistral", TWO, ["A cat.</s>", "3 dogs.</s>"]),
+    "Phi-3 closes every rendering": ("phi3", TWO, ["A cat.<|end|>", "3 dogs.<|end|><|endoftext|>"]),
+    "Phi-3 and an earlier answer of weight 0": (
+        "phi3", (TWO[0], answer("A cat.", weight=0), *TWO[2:]), ["3 dogs.<|end|><|endoftext|>"],
+    ),
+    "SmolVLM with an empty answer": (
+        "smolvlm", (TWO[0], answer(""), *TWO[2:]), ["<end_of_utterance>", "3 dogs.<end_of_utterance>"],
+    ),
     "Gemma": ("gemma", TWO, ["A cat.<end_of_turn>", "3 dogs.<end_of_turn>"]),
     "two images in a turn": (
         "qwen2-vl", (user(IMAGE, "What?", IMAGE, "Why?"), answer("A cat.")), ["A cat.<|im_end|>"],
@@ -384,6 +394,18 @@ def test_an_answer_that_the_template_rewrites_is_refused(tmp_path: Path) -> None
     folder = write_folder(tmp_path, FAMILIES["chatml"], chat_template=forced)
     with pytest.raises(DataError, match="turn 2 is an answer that cannot be trained on"):
         open_chat(folder).lay(TWO[:2])
+
+
+@pytest.mark.parametrize("name", ["vicuna", "gemma", "mistral merged"])
+def test_an_end_that_the_tokenizer_reads_as_words_is_refused(tmp_path: Path, name: str) -> None:
+    folder = write_folder(tmp_path, FAMILIES[name])
+    values = json.loads((folder / "tokenizer.json").read_text())
+    for token in values["added_tokens"]:
+        # After the prefix of a normalizer the library finds such a token at the begin of a word only.
+        token["normalized"] = True
+    (folder / "tokenizer.json").write_text(json.dumps(values))
+    with pytest.raises(DataError, match=r"ends an answer with '<.*>', which the tokenizer reads as other tokens there"):
+        open_chat(folder)
 
 
 def test_a_date_is_pinned(folders: dict[str, Path]) -> None:

@@ -27,6 +27,11 @@ CHATML_GENERATION = (
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 
+CHATML_LONG_GENERATION = CHATML_GENERATION.replace(
+    "<|im_end|>' }}{% endgeneration %}{% else %}{{ m['content'] + '<|im_end|>' }}{% endif %}{{ '\n' }}",
+    "<|im_end|>\n' }}{% endgeneration %}{% else %}{{ m['content'] + '<|im_end|>\n' }}{% endif %}",
+)
+
 _QWEN_TOOLS = """
 {%- macro opening() -%}
 {{- '<|im_start|>system\\n' -}}
@@ -263,6 +268,7 @@ _QWEN_WORDS = ("<tool_call>", "</tool_call>", "<tool_response>", "</tool_respons
 FAMILIES = {
     "chatml": Family(CHATML, _IM, None, "<|im_end|>"),
     "generation": Family(CHATML_GENERATION, _IM, None, "<|im_end|>"),
+    "long generation": Family(CHATML_LONG_GENERATION, _IM, None, "<|im_end|>"),
     "qwen2.5": Family(QWEN25, (*_IM, *_VISION), None, "<|im_end|>", _QWEN_WORDS[:2]),
     "qwen3": Family(QWEN3, (*_IM, *_VISION), None, "<|im_end|>", _QWEN_WORDS),
     "qwen2-vl": Family(QWEN2_VL, (*_IM, *_VISION), None, "<|im_end|>"),

@@ -193,6 +193,7 @@ COUNTED: dict[str, tuple[str, Sequence[Message], list[str]]] = {
     "a question at the end": ("chatml", TWO[:3], ["A cat.<|im_end|>"]),
     "an empty answer": ("chatml", (user("What?"), answer("")), ["<|im_end|>"]),
     "marks of the template": ("generation", TWO, ["A cat.<|im_end|>", "3 dogs.<|im_end|>"]),
+    "marks of the template with the space after": ("long generation", TWO, ["A cat.<|im_end|>", "3 dogs.<|im_end|>"]),
     "marks and a weight": ("generation", (*TWO[:3], answer("x", weight=0)), ["A cat.<|im_end|>"]),
     "Qwen2.5 calls a tool": (
         "qwen2.5",
@@ -218,9 +219,9 @@ COUNTED: dict[str, tuple[str, Sequence[Message], list[str]]] = {
     "Llama 3": ("llama3", TWO, ["A cat.<|eot_id|>", "3 dogs.<|eot_id|>"]),
     "Vicuna": ("vicuna", TWO, ["A cat.</s>", "3 dogs.</s>"]),
     "Mistral": ("mistral", TWO, ["A cat.</s>", "3 dogs.</s>"]),
-    "Phi-3 closes every rendering": ("phi3", TWO, ["A cat.<|end|>", "3 dogs.<|end|><|endoftext|>"]),
+    "Phi-3 closes every rendering": ("phi3", TWO, ["A cat.<|end|>", "3 dogs.<|end|>"]),
     "Phi-3 and an earlier answer of weight 0": (
-        "phi3", (TWO[0], answer("A cat.", weight=0), *TWO[2:]), ["3 dogs.<|end|><|endoftext|>"],
+        "phi3", (TWO[0], answer("A cat.", weight=0), *TWO[2:]), ["3 dogs.<|end|>"],
     ),
     "SmolVLM with an empty answer": (
         "smolvlm", (TWO[0], answer(""), *TWO[2:]), ["<end_of_utterance>", "3 dogs.<end_of_utterance>"],

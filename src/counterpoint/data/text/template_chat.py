@@ -173,8 +173,8 @@ class TemplateChat:
         for number, message in enumerate(messages):
             if message.role == ASSISTANT:
                 is_last = number == len(messages) - 1
-                upto = whole.text if is_last else self._unclosed(self._text(turns[: number + 1], tools, False))
-                found.append(Answer(number, self._text(turns[:number], tools, True), upto))
+                upto = whole.text if is_last else self._text(turns[: number + 1], tools, False)
+                found.append(Answer(number, self._text(turns[:number], tools, True), self._unclosed(upto)))
         return found
 
     def _unclosed(self, written: str | DataError) -> str | DataError:

@@ -140,7 +140,8 @@ class TrainedRun:
         )
 
     def _answers(self, text: TextPayload, ends: Collection[int]) -> list[Answer]:
-        """The answers of a document; space after the token that ends one, which a template's marks may hold, is none."""
+        """The answers of a document; space after the token that ends one, which marks of a template may hold, is
+        none."""
         found: list[Answer] = []
         for answer in answers_of(text, ends):
             is_behind = bool(found) and found[-1].stop == answer.start and not answer.is_ended

@@ -269,6 +269,8 @@ def test_what_is_taken_otherwise_is_noted(folders: dict[str, Path]) -> None:
     assert "begins inside of a token" in note
     assert targets(open_chat(folders["chatml"]), [user("What?"), answer("\nA cat.")]) == ["A cat.<|im_end|>"]
     assert open_chat(folders["chatml"]).lay(TWO).notes == ()
+    (note,) = open_chat(folders["llama3"]).lay([answer("A cat."), *TWO]).notes
+    assert "no prompt for an answer that stands first" in note
 
 
 def test_items_stand_where_the_template_has_them(folders: dict[str, Path]) -> None:
@@ -361,6 +363,16 @@ LOST: dict[str, tuple[str, Sequence[Message], Sequence[Any], str]] = {
     "a system turn of words that stand elsewhere": ("vicuna", (*TWO[:2], system("What?"), *TWO[2:]), (), "turn 3"),
     "a call of what a question names": (
         "chatml", (user("weather?"), answer("Zürich", **CALL)), (), "does not write 'weather' of 'tool_calls'",
+    ),
+    "a call whose words stand elsewhere": (
+        "chatml", (user("x"), answer(tool_calls=[{"function": {"name": "im", "arguments": {"user": 3}}}])), (),
+        "does not write 'im' of 'tool_calls' of turn 2",
+    ),
+    "a tool whose name stands elsewhere": (
+        "chatml", TWO, [{"type": "function", "function": {"name": "user"}}], "does not write 'user' of 'tools'",
+    ),
+    "thoughts that stand elsewhere": (
+        "chatml", (user("x"), answer("y", reasoning_content="im")), (), "'im' of 'reasoning_content' of turn 2",
     ),
     "thoughts": ("chatml", (user("x"), answer("y", reasoning_content="hmm")), (), "'hmm' of 'reasoning_content'"),
     "two calls": (

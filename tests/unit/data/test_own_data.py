@@ -308,6 +308,10 @@ def test_what_is_no_dataset_is_refused(build: Build, said: str) -> None:
         _config("mine").data.train[0].open(0, Opening(INTAKES, 64, 300))
 
 
+def _tokens(tokens: Any, loss: Any) -> Callable[[object], object]:
+    return lambda _row: counterpoint.TokenRow(tokens, loss)
+
+
 def _raises(_row: object) -> object:
     raise ValueError("of mine")
 
@@ -323,11 +327,11 @@ def _raises(_row: object) -> object:
     (lambda _row: counterpoint.TokenRow([1], [True], [(0, "smell", b"x")]), "an item of kind 'smell'"),
     (lambda _row: counterpoint.TokenRow([1], [True], [(2, "features", np.ones((1, 3)))]), r"positions \[2\] of its"),
     (lambda _row: counterpoint.TokenRow([1, 400], [False, True]), "holds token 400, but the model's vocab is 300"),
-    (lambda _row: counterpoint.TokenRow([1, -2], [False, True]), "row 0: it has a token -2, expected ids"),
-    (lambda _row: counterpoint.TokenRow([1, 2.5], [False, True]), "row 0: it has a token 2.5, expected ids"),
-    (lambda _row: counterpoint.TokenRow(["1", 2], [False, True]), "row 0: it has a token '1', expected ids"),
-    (lambda _row: counterpoint.TokenRow([1, 2], [-100, 2]), "row 0: it has a mark of the loss -100, expected True"),
-    (lambda _row: counterpoint.TokenRow([1, 2], [0, 0.5]), r"row 0: it has a mark of the loss 0\.5, expected True"),
+    (_tokens([1, -2], [False, True]), "row 0: it has a token -2, expected ids"),
+    (_tokens([1, 2.5], [False, True]), "row 0: it has a token 2.5, expected ids"),
+    (_tokens(["1", 2], [False, True]), "row 0: it has a token '1', expected ids"),
+    (_tokens([1, 2], [-100, 2]), "row 0: it has a mark of the loss -100, expected True"),
+    (_tokens([1, 2], [0, 0.5]), r"row 0: it has a mark of the loss 0\.5, expected True"),
     (lambda _row: counterpoint.TokenRow([1] * 99, [True] * 99, [(99, "features", np.ones((1, 3)))]), "none of its 1"),
 ])  # fmt: skip
 def test_bad_rows_end_in_a_sentence(tokenizer: Path, row: Build, said: str) -> None:

@@ -16,7 +16,7 @@ from counterpoint.data.text.chat import ASSISTANT, USER, LaidChat, Medium, Messa
 from counterpoint.data.text.codec import Codec, Tokens
 from counterpoint.data.text.content import TurnWriter
 from counterpoint.data.text.rendered import Rendered, Span, mark_spelled, mark_words, refuse_reserved, texts_in
-from counterpoint.data.text.said import check_said
+from counterpoint.data.text.said import check_heard, check_said
 from counterpoint.data.text.sandbox import render
 from counterpoint.data.text.text_backend import special_ids
 from counterpoint.data.text.tokenizer import Tokenizer, check_text
@@ -56,6 +56,12 @@ class TemplateChat:
         marked = self._marked(messages, tools, whole)
         answers = self._answers(messages, turns, tools, whole)
         check_said(messages, tools, whole.text, marked, {answer.turn: answer.whole for answer in answers})
+        check_heard(
+            messages,
+            tools,
+            lambda turn, name: self._has_effect(messages[: turn + 1], name, tools),
+            lambda: self._text(turns, (), False) != whole.text,
+        )
         tokens = self._codec.encode(whole.text, _owned(marked, whole.text, self._codec))
         ids, spans, media = self._place(messages, tokens, whole.text, marked)
         kept = Tokens(ids, spans)
@@ -192,6 +198,13 @@ class TemplateChat:
             return self._render(turns, tools, is_prompt).text
         except DataError as error:
             return error
+
+    def _has_effect(self, messages: Sequence[Message], name: str, tools: Tools) -> bool:
+        """Whether the last of some turns is written otherwise without its field of a name."""
+        *before, last = messages
+        bare = replace(last, fields={key: value for key, value in last.fields.items() if key != name})
+        with_it, without = (list(map(self._writer.turn, [*before, message])) for message in (last, bare))
+        return self._text(without, tools, False) != self._text(with_it, tools, False)
 
     def _place(
         self, messages: Sequence[Message], tokens: Tokens, text: str, marked: Rendered | None

@@ -70,6 +70,12 @@ def test_callbacks_hear_in_their_order_and_may_ask_to_stop(tmp_path: Path) -> No
     assert last == replace(step, step=3)
 
 
+@pytest.mark.parametrize("source", [None, 3, ["run.yaml"], b"run.yaml"])
+def test_what_is_no_config_is_refused(source: Any) -> None:
+    with pytest.raises(ConfigError, match=r"config: got a .*, expected the path of a file, a dict or a Config"):
+        counterpoint.train(source)
+
+
 def _numbers_outside() -> Iterator[tuple[str, str, int]]:
     """Functions with an argument and a number that the option of the same name does not take."""
     commands = [("", one) for one in app.registered_commands] + [("data_", one) for one in data.registered_commands]

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from counterpoint.argument import argument
 from counterpoint.config.load import Source, load_config, read_run_config
 from counterpoint.config.run_files import CONFIG_FILE
 from counterpoint.config.schema import Config
-from counterpoint.errors import CheckpointError
+from counterpoint.errors import CheckpointError, InputError
 
 if TYPE_CHECKING:
     from counterpoint.costs.hardware import Hardware
@@ -75,6 +76,7 @@ def train(source: Source, overrides: Sequence[str] = (), *, callbacks: "Sequence
     `if __name__ == "__main__":`, since ranks import it. Raises InputError, before any rank exists, for all that is
     wrong with the input, and CounterpointError for what ends the run.
     """
+    _check_number("port", port, 0, 65535)
     from counterpoint.run import train as run
 
     config = load_config(source, overrides)
@@ -110,6 +112,7 @@ def evaluate(
     is drawn, by `seed`, among the likeliest that together have a probability of `top_p`. Raises CheckpointError or
     DataError.
     """
+    _check_number("max_tokens", max_tokens, 1)
     from counterpoint.inference.evaluate import TrainedRun, Writing, evaluate_run
     from counterpoint.inference.sampling import Sampling
 
@@ -136,6 +139,7 @@ def generate(
     `format` says how turns are laid out, as in training unless given; the rest is as in `evaluate`. Raises
     CheckpointError or DataError.
     """
+    _check_number("max_tokens", max_tokens, 1)
     from counterpoint.inference.evaluate import TrainedRun, Writing
     from counterpoint.inference.prompts import user_turns
     from counterpoint.inference.sampling import Sampling
@@ -151,6 +155,7 @@ def import_model(folder: str | Path, *, world_size: int = 1, memory_gib: float =
     It is for `world_size` ranks, each with `memory_gib` of memory, and is loaded, planned and proved; names and shapes
     of tensors are compared with the folder's. Nothing in the folder is executed. Raises InputError.
     """
+    _check_number("world_size", world_size, 1, 100_000)
     from counterpoint.importing.command import import_model as read
 
     return read(folder, world_size=world_size, memory_gib=memory_gib)
@@ -173,6 +178,7 @@ def export(
     with. Starts `ranks` local processes (None: one for each GB), or is one of those that torchrun or Slurm started.
     Raises InputError before anything is written, RunError for what ends the writing.
     """
+    _check_number("ranks", ranks, 1)
     from counterpoint.setup.export import ExportRequest
     from counterpoint.setup.exporting import export_run
 
@@ -202,6 +208,8 @@ def search(
     (all if empty). No layout that a bound excludes is among the `top` fastest; at most `simulations` are played.
     Raises InputError if nothing fits.
     """
+    for name, given in {"world_size": world_size, "top": top, "steps": steps, "simulations": simulations}.items():
+        _check_number(name, given, 1)
     from counterpoint.search.find import Wish, find
 
     wish = Wish(
@@ -248,6 +256,7 @@ def calibrate(
     `quick` figures are rough; gaps and published peaks are taken from the hardware `fill_from`, a name or a file.
     Raises InputError before anything is measured; what ends it later leaves a file with what was measured until then.
     """
+    _check_number("ranks", ranks, 1, 1024)
     from counterpoint.calibrate.command import calibrate as measure
 
     return measure(Path(out), device, ranks, quick=quick, fill_from=fill_from, force=force)
@@ -261,6 +270,7 @@ def data_info(
     `fit` says how documents fit into a sequence: of a run's `config`, or, of text alone, of `sequence_tokens`. Raises
     DataError or ConfigError.
     """
+    _check_number("sequence_tokens", sequence_tokens, 1)
     from counterpoint.inspection.data_info import data_info as look
 
     return look(Path(folder), None if config is None else Path(config), sequence_tokens)
@@ -278,6 +288,8 @@ def data_lint(
     Documents are too long if they have more rows than a sequence of the run's `config`, or more tokens than
     `sequence_tokens`. Raises DataError or ConfigError.
     """
+    _check_number("sample", sample, 1)
+    _check_number("sequence_tokens", sequence_tokens, 1)
     from counterpoint.inspection.data_lint import lint
 
     return lint(Path(folder), sample, None if config is None else Path(config), sequence_tokens)
@@ -297,6 +309,8 @@ def data_preview(
     Items are drawn as the modules of the run's `config` read them, or as they are stored. Raises DataError or
     ConfigError.
     """
+    _check_number("samples", samples, 1, 500)
+    _check_number("seed", seed, 0)
     from counterpoint.report.data_preview import write_preview
 
     seen_by = None if config is None else Path(config)
@@ -313,3 +327,12 @@ def open_run(folder: str | Path) -> Run:
 
 def _folder(run: str | Path | Run) -> Path:
     return Path(run) if isinstance(run, str | Path) else run.folder
+
+
+def _check_number(name: str, given: int | None, least: int, most: int | None = None) -> None:
+    """Raise InputError for an argument that is not from `least` to `most` (None: of any size), as the option of the
+    command must be; None was left out."""
+    if given is None or (least <= given and (most is None or given <= most)):
+        return
+    expected = f"{least} or more" if most is None else f"{least} to {most}"
+    raise InputError(f"{argument(name)}: got {given}, expected {expected}; correct it")

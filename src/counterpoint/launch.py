@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from counterpoint.argument import argument
 from counterpoint.errors import CounterpointError, InputError, RunError
 from counterpoint.program import IMPORTED_AGAIN, unguarded
-from counterpoint.slurm import first_host
+from counterpoint.slurm import first_host, tasks_of_node
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -36,6 +36,8 @@ _SIGNAL_BASE = 128
 
 _STEP_TASKS = "SLURM_STEP_NUM_TASKS"
 _NODE_LISTS = ("SLURM_STEP_NODELIST", "SLURM_JOB_NODELIST")
+_TASKS_OF_NODES = "SLURM_STEP_TASKS_PER_NODE"
+_LARGEST_PORT = 2**16 - 1
 _START_RANKS = "start ranks with torchrun or srun, or unset RANK to start them here"
 
 
@@ -65,6 +67,9 @@ def adopt_slurm(environment: MutableMapping[str, str]) -> None:
     environment["RANK"] = environment["SLURM_PROCID"]
     environment["WORLD_SIZE"] = environment[_STEP_TASKS]
     environment["LOCAL_RANK"] = environment.get("SLURM_LOCALID", "0")
+    if _TASKS_OF_NODES in environment:
+        node = _number(environment, "SLURM_NODEID") if "SLURM_NODEID" in environment else 0
+        environment["LOCAL_WORLD_SIZE"] = str(tasks_of_node(environment[_TASKS_OF_NODES], _TASKS_OF_NODES, node))
     if "MASTER_ADDR" not in environment:
         environment["MASTER_ADDR"] = _first_host(environment)
     job = _number(environment, "SLURM_JOB_ID") if "SLURM_JOB_ID" in environment else 0
@@ -92,10 +97,14 @@ def check_world(expected: int, environment: Mapping[str, str]) -> int:
         )
     if rank >= started:
         raise InputError(f"RANK: got {rank} of {started} ranks, expected 0 to {started - 1}; {_START_RANKS}")
-    for name in ("LOCAL_RANK", "MASTER_PORT"):
-        _number(environment, name)
-    if "LOCAL_WORLD_SIZE" in environment:
-        _number(environment, "LOCAL_WORLD_SIZE")
+    local = _number(environment, "LOCAL_RANK")
+    if "LOCAL_WORLD_SIZE" in environment and local >= (ranks := _number(environment, "LOCAL_WORLD_SIZE")):
+        raise InputError(
+            f"LOCAL_RANK: got {local} of LOCAL_WORLD_SIZE {ranks}, expected a lower number, from 0; {_START_RANKS}"
+        )
+    port = _number(environment, "MASTER_PORT")
+    if not 0 < port <= _LARGEST_PORT:
+        raise InputError(f"MASTER_PORT: got {port}, expected 1 to {_LARGEST_PORT}; {_START_RANKS}")
     if not environment.get("MASTER_ADDR"):
         raise InputError(f"MASTER_ADDR: got nothing, expected the host of rank 0; {_START_RANKS}")
     return rank

@@ -1,4 +1,4 @@
-"""Slurm's node lists: `r[1-2]n[01-04],login` names the hosts r1n01 to r2n04 and login."""
+"""Slurm's lists: of nodes, `r[1-2]n[01-04],login` for r1n01 to r2n04 and login, and of their tasks, `8(x4),2`."""
 
 import re
 from collections.abc import Iterator
@@ -7,6 +7,7 @@ from itertools import chain, product
 from counterpoint.errors import InputError
 
 _RANGE = re.compile(r"(\d+)(?:-(\d+))?")
+_TASKS = re.compile(r"(\d+)(?:\(x(\d+)\))?", re.ASCII)
 _MOST_HOSTS = 1_000_000
 
 
@@ -20,6 +21,22 @@ def expand_hosts(nodes: str, name: str) -> Iterator[str]:
 def first_host(nodes: str, name: str) -> str:
     """The first host of a node list; the whole list is checked."""
     return next(expand_hosts(nodes, name))
+
+
+def tasks_of_node(tasks: str, name: str, node: int) -> int:
+    """How many tasks the node of a number has; raises InputError that names `name` as the variable with the list."""
+    first = 0
+    for part in tasks.split(","):
+        match = _TASKS.fullmatch(part)
+        if match is None:
+            break
+        first += int(match[2] or 1)
+        if node < first:
+            return int(match[1])
+    raise InputError(
+        f"{name}: got {tasks!r} in the environment, expected the tasks of each node such as 8(x4),2, of node {node} "
+        "too; start ranks with srun"
+    )
 
 
 def _patterns(nodes: str, name: str) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """From a YAML file and overrides to a checked Config."""
 
 from collections.abc import Mapping, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -34,8 +35,12 @@ def load_config(source: Source, overrides: Sequence[str] = ()) -> Config:
         origin, data = "", source.resolved()
     elif isinstance(source, Mapping):
         origin, data = "", dict(source)
-    else:
+    elif isinstance(source, str | PathLike):
         origin, data = f"{source}: ", _read(Path(source))
+    else:
+        raise ConfigError(
+            f"config: got a {type(source).__name__}, expected the path of a file, a dict or a Config; give one of these"
+        )
     _load_plugins(origin, data, overrides)
     return _checked(origin, data, overrides)
 

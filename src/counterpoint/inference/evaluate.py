@@ -1,6 +1,6 @@
 """`evaluate` and `generate`: a trained run's answers for held-out samples and for a user's pictures."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from counterpoint.data.text.tokenizer import Tokenizer
 from counterpoint.errors import CheckpointError, DataError
 from counterpoint.inference.plain import PlainModel, Prompt, write
 from counterpoint.inference.predictions import Evaluation, Prediction, Predictions
-from counterpoint.inference.prompts import answers_of, laid_prompt, prompt_before
+from counterpoint.inference.prompts import Answer, answers_of, laid_prompt, prompt_before
 from counterpoint.inference.sampling import GREEDY, Sampling
 from counterpoint.kinds.modality import Intake, Intakes
 from counterpoint.modalities.images.spec import IMAGES
@@ -31,6 +31,7 @@ from counterpoint.plan.plan import Plan
 from counterpoint.setup.data import intakes_of, open_tokenizer
 from counterpoint.setup.plan import models_of, plan_of
 from counterpoint.sources.entry import Opening, taken_of
+from counterpoint.sources.payload import TextPayload
 from counterpoint.sources.source import Source
 from counterpoint.train.state.checkpoint import checkpoint_folder, list_checkpoints, unverified
 
@@ -110,7 +111,7 @@ class TrainedRun:
         if source.index is None:
             raise DataError(f"evaluation split {split}: synthetic documents have no text; evaluate a prepared split")
         ends = chat_format(source.index, self.tokenizer).ends
-        answers = {index: answers_of(source.text(index), ends) for index in range(taken)}
+        answers = {index: self._answers(source.text(index), ends) for index in range(taken)}
         judged = [(index, number) for index, found in answers.items() for number in range(len(found))]
         longest = max((answers[index][number].tokens for index, number in judged), default=0)
         limit = longest + 1 if writing.max_tokens is None else writing.max_tokens
@@ -137,6 +138,16 @@ class TrainedRun:
             too_long=sum(answers[index][number].tokens > limit for index, number in judged),
             why=next(iter(unreadable.values()), ""),
         )
+
+    def _answers(self, text: TextPayload, ends: Collection[int]) -> list[Answer]:
+        """The answers of a document; space after the token that ends one, which marks of a template may hold, is
+        none."""
+        found: list[Answer] = []
+        for answer in answers_of(text, ends):
+            is_behind = bool(found) and found[-1].stop == answer.start and not answer.is_ended
+            if not is_behind or self.tokenizer.decode(text.ids[answer.start : answer.stop]).strip():
+                found.append(answer)
+        return found
 
     def converse(self, turns: Sequence[Message], writing: Writing, chat: str | None = None) -> Iterator[str]:
         """The answer to each turn of a user, given all turns and answers before it.

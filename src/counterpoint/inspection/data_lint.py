@@ -200,13 +200,20 @@ class _Checks:
 
 
 def answers(tokens: Ints, loss: Bools, ends: Collection[int]) -> Iterator[list[int]]:
-    """The answers of a document: runs of targets, each up to one of the tokens `ends`."""
+    """The answers of a document: runs of targets, each up to one of the tokens `ends`.
+
+    What follows such a token at once, without an end of its own, is none.
+    """
     answer: list[int] = []
+    is_behind = False
     for token, is_target in zip(tokens.tolist(), loss.tolist(), strict=True):
         if is_target:
             answer.append(token)
         if answer and (not is_target or token in ends):
-            yield answer
-            answer = []
-    if answer:
+            if is_target or not is_behind:
+                yield answer
+            answer, is_behind = [], is_target
+        elif not is_target:
+            is_behind = False
+    if answer and not is_behind:
         yield answer

@@ -13,7 +13,8 @@ TORCHRUN = {
 }  # fmt: skip
 SRUN = {
     "SLURM_PROCID": "3", "SLURM_NTASKS": "4", "SLURM_STEP_NUM_TASKS": "4", "SLURM_LOCALID": "1",
-    "SLURM_JOB_ID": "40007", "SLURM_JOB_NODELIST": "gpu[003-007,9],cpu1",
+    "SLURM_JOB_ID": "40007", "SLURM_JOB_NODELIST": "gpu[003-007,9],cpu1", "SLURM_NODEID": "1",
+    "SLURM_STEP_TASKS_PER_NODE": "2(x2)",
 }  # fmt: skip
 
 
@@ -49,6 +50,15 @@ def test_slurm_becomes_torchrun() -> None:
 
 
 @pytest.mark.parametrize(
+    ("tasks", "node", "local"), [("4", "0", "4"), ("2(x2)", "1", "2"), ("8(x4),3,2", "4", "3"), ("8(x4),3,2", "5", "2")]
+)
+def test_ranks_of_slurm_know_how_many_share_their_node(tasks: str, node: str, local: str) -> None:
+    environment = SRUN | {"SLURM_STEP_TASKS_PER_NODE": tasks, "SLURM_NODEID": node}
+    adopt_slurm(environment)
+    assert environment["LOCAL_WORLD_SIZE"] == local
+
+
+@pytest.mark.parametrize(
     ("change", "words"),
     [
         ({"RANK": "one"}, "RANK: got 'one' in the environment, expected a whole number"),
@@ -57,7 +67,11 @@ def test_slurm_becomes_torchrun() -> None:
         ({"WORLD_SIZE": ""}, "WORLD_SIZE: got ''"),
         ({"LOCAL_RANK": "x"}, "LOCAL_RANK: got 'x'"),
         ({"LOCAL_WORLD_SIZE": "x"}, "LOCAL_WORLD_SIZE: got 'x'"),
+        ({"LOCAL_WORLD_SIZE": "0"}, "LOCAL_RANK: got 1 of LOCAL_WORLD_SIZE 0"),
+        ({"LOCAL_RANK": "4"}, "LOCAL_RANK: got 4 of LOCAL_WORLD_SIZE 4, expected a lower number"),
         ({"MASTER_PORT": "http"}, "MASTER_PORT: got 'http'"),
+        ({"MASTER_PORT": "65536"}, "MASTER_PORT: got 65536, expected 1 to 65535"),
+        ({"MASTER_PORT": "0"}, "MASTER_PORT: got 0, expected 1 to 65535"),
         ({"MASTER_ADDR": ""}, "MASTER_ADDR: got nothing"),
     ],
 )
@@ -73,9 +87,15 @@ def test_junk_of_torchrun(
     assert len(ended.err.splitlines()) == 1
 
 
-@pytest.mark.parametrize("name", ["SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", "SLURM_JOB_ID"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", "SLURM_JOB_ID", "SLURM_NODEID",
+        "SLURM_STEP_TASKS_PER_NODE",
+    ],
+)  # fmt: skip
 def test_junk_of_slurm(counterpoint: Command, config: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    for rank in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+    for rank in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
         # Setting it first makes the fixture take away again what the command itself sets.
         monkeypatch.setenv(rank, "0")
         monkeypatch.delenv(rank)

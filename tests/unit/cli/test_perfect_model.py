@@ -17,6 +17,7 @@ from hypothesis import settings as checked
 from hypothesis import strategies as st
 from PIL import Image
 
+from counterpoint.api import data_lint
 from counterpoint.config.load import load_config
 from counterpoint.data.prepare.command import prepare
 from counterpoint.data.prepare.job import make_record
@@ -105,15 +106,17 @@ def run(settings: dict[str, Any], chats: Path, tmp_path: Path, monkeypatch: pyte
     return _run_by_heart(settings, chats / "index", tmp_path / "run", monkeypatch)
 
 
-def _run_by_heart(settings: dict[str, Any], index: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def _run_by_heart(
+    settings: dict[str, Any], index: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, rows: int = ROWS
+) -> Path:
     settings["data"] |= {
         "train": [{"path": str(index)}], "evaluation": [{"path": str(index), "split": "held_out"}],
-        "tokenizer": str(index / "tokenizer.json"), "sequence_tokens": ROWS,
+        "tokenizer": str(index / "tokenizer.json"), "sequence_tokens": rows,
     }  # fmt: skip
     checkpoint_folder(folder, 2).mkdir(parents=True)
     config = load_config(write(settings, folder / "config.yaml"))
     tokenizer = Tokenizer.load(index / "tokenizer.json")
-    source = PreparedSource(index, "train", 0, intakes_of(config), ROWS)
+    source = PreparedSource(index, "train", 0, intakes_of(config), rows)
     end = dataset_format(index, tokenizer).ends[0]
     model = ByHeart(source, end, tokenizer.vocabulary)
     monkeypatch.setattr(PlainModel, "load", lambda *_arguments: model)
@@ -154,7 +157,7 @@ def test_generate_writes_the_answer_to_every_turn(counterpoint: Command, run: Pa
     assert ended.out == "".join(f"{answer}\n" for _question, answer in talk)
 
 
-@pytest.mark.parametrize("family", ["qwen2-vl", "llama3"])
+@pytest.mark.parametrize("family", ["qwen2-vl", "llama3", "phi3", "long generation"])
 def test_prompts_are_those_of_the_chat_template_that_training_had(
     counterpoint: Command,
     settings: dict[str, Any],
@@ -168,9 +171,13 @@ def test_prompts_are_those_of_the_chat_template_that_training_had(
     ended = counterpoint("prepare", chats, index, "--tokenizer", tokenizer, "--date", "2025-01-02")
     assert "laid out by the chat template" in ended.out, ended.err
     shutil.rmtree(tokenizer)
-    run = _run_by_heart(settings, index, tmp_path / "run", monkeypatch)
+    run = _run_by_heart(settings, index, tmp_path / "run", monkeypatch, rows=2 * ROWS)
     ended = counterpoint("evaluate", run)
     assert "exact match: 100.0 %" in ended.out, ended.err
+    judged = json.loads((run / "evaluation.json").read_text())["splits"]["held_out"]
+    answers = [answer for _images, talk in CHATS for _question, answer in talk]
+    assert [row["truth"] for row in judged] == answers, "what stands after an answer's end is none"
+    assert data_lint(index).findings["empty_answer"].count == 2 * answers.count("")
     images, talk = CHATS[0]
     asked = [argument for name in images for argument in ("--image", chats / name)]
     asked += [argument for question, _answer in talk for argument in ("--prompt", question)]

@@ -2,8 +2,9 @@
 
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from inspect import signature
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -11,7 +12,10 @@ from typing import Any
 import pytest
 
 import counterpoint
+from counterpoint import api
+from counterpoint.cli import app
 from counterpoint.errors import CheckpointError, ConfigError, DataError, InputError, RunError
+from counterpoint.report.data_commands import data
 from counterpoint.train.callbacks import Callback, EvaluationContext, SaveContext, StepContext
 from counterpoint.train.engine import StepResult
 from counterpoint.train.signals import StopSignals
@@ -64,6 +68,51 @@ def test_callbacks_hear_in_their_order_and_may_ask_to_stop(tmp_path: Path) -> No
     assert (step.loss, step.gradient_norm, dict(step.learning_rates)) == (0.25, 2.0, {"language": 1e-3})
     assert (step.step, step.steps, step.run) == (2, 8, tmp_path)
     assert last == replace(step, step=3)
+
+
+@pytest.mark.parametrize("source", [None, 3, ["run.yaml"], b"run.yaml"])
+def test_what_is_no_config_is_refused(source: Any) -> None:
+    with pytest.raises(ConfigError, match=r"config: got a .*, expected the path of a file, a dict or a Config"):
+        counterpoint.train(source)
+
+
+def _numbers_outside() -> Iterator[tuple[str, str, int]]:
+    """Functions with an argument and a number that the option of the same name does not take."""
+    commands = [("", one) for one in app.registered_commands] + [("data_", one) for one in data.registered_commands]
+    for prefix, command in commands:
+        assert command.callback is not None
+        name = prefix + (command.name or command.callback.__name__)
+        function = {"import": "import_model"}.get(name, name)
+        called = vars(api).get(function)
+        taken = () if called is None else signature(called).parameters
+        for option, parameter in signature(command.callback).parameters.items():
+            for info in getattr(parameter.annotation, "__metadata__", ()) if option in taken else ():
+                if info.min is not None:
+                    yield function, option, int(info.min) - 1
+                if info.max is not None:
+                    yield function, option, int(info.max) + 1
+
+
+@pytest.mark.parametrize(("function", "name", "number"), sorted(_numbers_outside()))
+def test_functions_take_no_number_that_their_command_refuses(
+    function: str, name: str, number: int, tmp_path: Path
+) -> None:
+    called = getattr(counterpoint, function)
+    given = {
+        one.name: str(EXAMPLE if one.name == "source" else tmp_path / "none")
+        for one in signature(called).parameters.values()
+        if one.default is one.empty
+    }
+    with pytest.raises(InputError, match=f"^{name}: got {number}, expected "):
+        called(**given, **{name: number})
+    assert not list(tmp_path.iterdir())
+
+
+def test_numbers_of_all_functions_are_tried() -> None:
+    assert {function for function, _name, _number in _numbers_outside()} == {
+        "train", "evaluate", "generate", "export", "search", "import_model", "calibrate", "data_info", "data_lint",
+        "data_preview",
+    }  # fmt: skip
 
 
 def test_a_callback_that_cannot_travel_is_refused(counterpoint: Command, tmp_path: Path) -> None:

@@ -27,6 +27,11 @@ CHATML_GENERATION = (
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 
+CHATML_LONG_GENERATION = CHATML_GENERATION.replace(
+    "<|im_end|>' }}{% endgeneration %}{% else %}{{ m['content'] + '<|im_end|>' }}{% endif %}{{ '\n' }}",
+    "<|im_end|>\n' }}{% endgeneration %}{% else %}{{ m['content'] + '<|im_end|>\n' }}{% endif %}",
+)
+
 _QWEN_TOOLS = """
 {%- macro opening() -%}
 {{- '<|im_start|>system\\n' -}}
@@ -227,9 +232,24 @@ LLAVA = """{%- for m in messages %}
 {%- if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}"""
 
 
+PHI3 = """{%- for m in messages %}{{ '<|' + m.role + '|>\\n' + m.content + '<|end|>\\n' }}{% endfor %}
+{%- if add_generation_prompt %}{{ '<|assistant|>\\n' }}{% else %}{{ eos_token }}{% endif %}"""
+
+SMOLVLM = """<|im_start|>
+{%- for m in messages %}{{ m.role | capitalize + (':' if m.content[0].type == 'image' else ': ') }}
+{%- for part in m.content %}
+{%- if part.type == 'text' %}{{ part.text }}{% elif part.type == 'image' %}{{ '<image>' }}{% endif %}
+{%- endfor %}{{ '<end_of_utterance>\\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}"""
+
+
 @dataclass(frozen=True)
 class Family:
-    """A template, its special tokens (the first are added as such, `plain` ones are added words), and what is named."""
+    """A template, its special tokens (the first are added as such, `plain` ones are added words), and what is named.
+
+    Special tokens take the space behind them if they are `strips_behind`.
+    """
 
     template: str
     special: tuple[str, ...]
@@ -238,6 +258,7 @@ class Family:
     plain: tuple[str, ...] = ()
     is_pieces: bool = False
     prefixes_first_only: bool = False
+    strips_behind: bool = False
 
 
 _IM = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
@@ -247,6 +268,7 @@ _QWEN_WORDS = ("<tool_call>", "</tool_call>", "<tool_response>", "</tool_respons
 FAMILIES = {
     "chatml": Family(CHATML, _IM, None, "<|im_end|>"),
     "generation": Family(CHATML_GENERATION, _IM, None, "<|im_end|>"),
+    "long generation": Family(CHATML_LONG_GENERATION, _IM, None, "<|im_end|>"),
     "qwen2.5": Family(QWEN25, (*_IM, *_VISION), None, "<|im_end|>", _QWEN_WORDS[:2]),
     "qwen3": Family(QWEN3, (*_IM, *_VISION), None, "<|im_end|>", _QWEN_WORDS),
     "qwen2-vl": Family(QWEN2_VL, (*_IM, *_VISION), None, "<|im_end|>"),
@@ -282,6 +304,14 @@ FAMILIES = {
         "<eos>",
         is_pieces=True,
     ),
+    "phi3": Family(
+        PHI3,
+        ("<|endoftext|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>"),
+        None,
+        "<|endoftext|>",
+        strips_behind=True,
+    ),
+    "smolvlm": Family(SMOLVLM, (*_IM, "<image>", "<end_of_utterance>"), None, "<end_of_utterance>"),
     "llava": Family(LLAVA, ("<unk>", "<s>", "</s>", "<image>"), "<s>", "</s>", is_pieces=True),
 }
 
@@ -290,7 +320,9 @@ def write_folder(folder: Path, family: Family, **config: Any) -> Path:
     """A folder with tokenizer.json and tokenizer_config.json; `config` changes keys of the latter."""
     folder.mkdir(parents=True, exist_ok=True)
     backend = _pieces(family) if family.is_pieces else _bytes()
-    backend.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in family.special])
+    backend.add_special_tokens(
+        [AddedToken(name, special=True, normalized=False, rstrip=family.strips_behind) for name in family.special]
+    )
     backend.add_tokens([AddedToken(name, special=False, normalized=False) for name in family.plain])
     backend.save(str(folder / "tokenizer.json"))
     values = {

@@ -308,6 +308,10 @@ def test_what_is_no_dataset_is_refused(build: Build, said: str) -> None:
         _config("mine").data.train[0].open(0, Opening(INTAKES, 64, 300))
 
 
+def _tokens(tokens: Any, loss: Any) -> Callable[[object], object]:
+    return lambda _row: counterpoint.TokenRow(tokens, loss)
+
+
 def _raises(_row: object) -> object:
     raise ValueError("of mine")
 
@@ -323,6 +327,11 @@ def _raises(_row: object) -> object:
     (lambda _row: counterpoint.TokenRow([1], [True], [(0, "smell", b"x")]), "an item of kind 'smell'"),
     (lambda _row: counterpoint.TokenRow([1], [True], [(2, "features", np.ones((1, 3)))]), r"positions \[2\] of its"),
     (lambda _row: counterpoint.TokenRow([1, 400], [False, True]), "holds token 400, but the model's vocab is 300"),
+    (_tokens([1, -2], [False, True]), "row 0: it has a token -2, expected ids"),
+    (_tokens([1, 2.5], [False, True]), "row 0: it has a token 2.5, expected ids"),
+    (_tokens(["1", 2], [False, True]), "row 0: it has a token '1', expected ids"),
+    (_tokens([1, 2], [-100, 2]), "row 0: it has a mark of the loss -100, expected True"),
+    (_tokens([1, 2], [0, 0.5]), r"row 0: it has a mark of the loss 0\.5, expected True"),
     (lambda _row: counterpoint.TokenRow([1] * 99, [True] * 99, [(99, "features", np.ones((1, 3)))]), "none of its 1"),
 ])  # fmt: skip
 def test_bad_rows_end_in_a_sentence(tokenizer: Path, row: Build, said: str) -> None:
@@ -416,7 +425,7 @@ def test_a_sequential_source_keeps_its_order_epoch_by_epoch() -> None:
 class _Fixed(Samples):
     """Samples of some sizes."""
 
-    def __init__(self, *sizes: counterpoint.SampleSize, ids: int = 5) -> None:
+    def __init__(self, *sizes: counterpoint.SampleSize, ids: float = 5) -> None:
         self._sizes, self._ids = sizes, ids
 
     @property
@@ -429,7 +438,7 @@ class _Fixed(Samples):
     def size(self, index: int) -> counterpoint.SampleSize:
         return self._sizes[index]
 
-    def tokens(self, index: int) -> list[int]:
+    def tokens(self, index: int) -> list[Any]:
         return [self._ids] * self._sizes[index].tokens
 
     def files(self, _index: int, _which: int) -> list[bytes]:
@@ -439,6 +448,13 @@ class _Fixed(Samples):
 def _size(tokens: int, *targets: tuple[int, int], position: int | None = None) -> counterpoint.SampleSize:
     items = () if position is None else (counterpoint.SampleItem(position, "features", (2, 3)),)
     return counterpoint.SampleSize(tokens, targets, items)
+
+
+@pytest.mark.parametrize(("ids", "said"), [(-2, "type int64, the least -2"), (2.5, r"type float64, the least 2\.5")])
+def test_tokens_of_samples_that_are_no_ids_are_refused(ids: float, said: str) -> None:
+    source = _opened(_Fixed(_size(3, (1, 3)), ids=ids))
+    with pytest.raises(DataError, match=rf"sample 0 has tokens of {said}, expected ids, whole numbers from 0"):
+        source.text(0)
 
 
 def test_samples_are_cut_and_left_out_as_prepared_documents_are() -> None:

@@ -114,3 +114,5 @@ def test_answers_end_at_the_end_token_and_before_a_question() -> None:
     tokens = np.array([1, 5, 6, 2, 2, 7, 8, 5])
     loss = np.array([False, True, True, True, True, False, True, True])
     assert list(answers(tokens, loss, ends=(2,))) == [[5, 6, 2], [2], [8, 5]]
+    behind = np.array([5, 2, 9, 1, 9, 6, 2, 9])
+    assert list(answers(behind, behind != 1, ends=(2,))) == [[5, 2], [9, 6, 2]], "9 after an end is no answer"

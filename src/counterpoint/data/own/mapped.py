@@ -93,6 +93,8 @@ class MapDataset:
     def _digest(self, index: int) -> str:
         try:
             return digest_of(self.row(self.elements[index]))
+        except DataError as error:
+            raise DataError(f"row {index}: {error}") from error
         except Exception as error:  # Both are the user's.
             raise DataError(f"row {index}: reading it raised {type(error).__name__}: {error}; correct it.") from error
 

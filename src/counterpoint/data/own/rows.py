@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from operator import index
 from pathlib import Path
 from typing import NamedTuple, final
 
@@ -15,6 +16,7 @@ from counterpoint.data.prepare.roots import Roots
 from counterpoint.data.prepare.shapes import SHAPES
 from counterpoint.data.prepare.shapes.shape import Find, Parsed, show_columns
 from counterpoint.data.text.chat import ChatFormat, File, Medium
+from counterpoint.data.text.shown import show
 from counterpoint.errors import DataError, InputError
 from counterpoint.modalities import MODALITIES
 from counterpoint.modalities.images.spec import LARGEST_LIMIT
@@ -122,8 +124,27 @@ def _parsed(row: object, find: Find) -> Parsed:
 
 
 def _plain(row: TokenRow) -> tuple[tuple[int, ...], tuple[bool, ...]]:
-    """Tokens and loss of a row, whatever sequences they are."""
-    return tuple(map(int, row.tokens)), tuple(map(bool, row.loss))
+    """Tokens and loss of a row, whatever sequences they are; raises DataError for what is no id or no mark."""
+    return tuple(map(_id, row.tokens)), tuple(map(_mark, row.loss))
+
+
+def _id(token: object) -> int:
+    try:
+        number = index(token)  # type: ignore[arg-type]
+    except TypeError:
+        number = -1
+    if number < 0:
+        raise DataError(f"it has a token {show(token)}, expected ids, whole numbers from 0; correct the row.")
+    return number
+
+
+def _mark(loss: object) -> bool:
+    if loss not in (0, 1):
+        raise DataError(
+            f"it has a mark of the loss {show(loss)}, expected True for each token that is a target and False for "
+            "others; labels and weights are no marks; correct the row."
+        )
+    return bool(loss)
 
 
 def digest_of(given: object) -> str:

@@ -9,6 +9,7 @@ from counterpoint.data.text.rendered import Span
 from counterpoint.errors import DataError
 
 REWRITTEN = "the chat template rewrites earlier answers once turns follow: no loss on these"
+UNASKED = "the chat template has no prompt for an answer that stands first: no loss on it"
 STRADDLED = "an answer begins inside of a token of its prompt, which no prompt for an answer ends with"
 
 
@@ -55,7 +56,8 @@ def answer_targets(
         if span is None:
             if is_last or (train_on == "all" and not weight):
                 raise DataError(_reason(answer))
-            notes = (REWRITTEN,) if weight and train_on == "assistant" else notes
+            if weight and train_on == "assistant":
+                notes = (*notes, REWRITTEN if answer.turn else UNASKED)
             continue
         has_loss = weight > 0 and (train_on != "last" or is_last)
         if train_on != "all":

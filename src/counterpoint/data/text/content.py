@@ -96,7 +96,8 @@ class TurnWriter:
         kinds = [kind_of(part) for part in message.parts if isinstance(part, Medium)]
         content: Any
         if (self.is_list_only and self.listed.issuperset(kinds)) or (kinds and self.listed.issuperset(kinds)):
-            content = [self._part(part, words) for part in message.parts]
+            # Templates may look at the first part of a turn that says nothing.
+            content = [self._part(part, words) for part in message.parts] or [{"type": "text", "text": ""}]
         else:
             content = "".join(words(part) if isinstance(part, str) else self.place_of(part) for part in message.parts)
             content = [{"type": "text", "text": content}] if self.is_list_only else content

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from counterpoint.data.text.chat import Message, Tools
@@ -47,6 +47,22 @@ def check_said(
         lost = next((name for name in _names(tool) if not _has(everywhere, name)), None)
         if lost is not None:
             raise DataError(_lost("'tools'", lost))
+
+
+def check_heard(
+    messages: Sequence[Message], tools: Tools, has_effect: Callable[[int, str], bool], has_tools: Callable[[], bool]
+) -> None:
+    """Raise DataError for a field of a turn, or for tools, without which the rendering is the same.
+
+    Short names, as of a call of `f`, are in nearly every rendering, whatever it writes.
+    """
+    for turn, message in enumerate(messages):
+        for name, value in message.fields.items():
+            said = next((text for text in _said(name, value) if text.strip()), None)
+            if said is not None and not has_effect(turn, name):
+                raise DataError(_lost(f"'{name}' of turn {turn + 1} ({message.role})", said))
+    if tools and not has_tools():
+        raise DataError(_lost("'tools'", next((name for tool in tools for name in _names(tool)), "")))
 
 
 def _outside(marked: Rendered) -> str:

@@ -16,7 +16,7 @@ from counterpoint.data.text.chat import ASSISTANT, USER, LaidChat, Medium, Messa
 from counterpoint.data.text.codec import Codec, Tokens
 from counterpoint.data.text.content import TurnWriter
 from counterpoint.data.text.rendered import Rendered, Span, mark_spelled, mark_words, refuse_reserved, texts_in
-from counterpoint.data.text.said import check_said
+from counterpoint.data.text.said import check_heard, check_said
 from counterpoint.data.text.sandbox import render
 from counterpoint.data.text.text_backend import special_ids
 from counterpoint.data.text.tokenizer import Tokenizer, check_text
@@ -43,7 +43,7 @@ class TemplateChat:
     @cached_property
     def ends(self) -> tuple[int, ...]:
         """The tokens that end an answer: the one that the template writes after it, then those of the folder."""
-        return tuple(dict.fromkeys((self._turn_end, *self.folder.ends)))
+        return tuple(dict.fromkeys((self._turn_end[1], *self.folder.ends)))
 
     def lay(self, messages: Sequence[Message], tools: Tools = ()) -> LaidChat:
         """The tokens of a conversation.
@@ -56,6 +56,12 @@ class TemplateChat:
         marked = self._marked(messages, tools, whole)
         answers = self._answers(messages, turns, tools, whole)
         check_said(messages, tools, whole.text, marked, {answer.turn: answer.whole for answer in answers})
+        check_heard(
+            messages,
+            tools,
+            lambda turn, name: self._has_effect(messages[: turn + 1], name, tools),
+            lambda: self._text(turns, (), False) != whole.text,
+        )
         tokens = self._codec.encode(whole.text, _owned(marked, whole.text, self._codec))
         ids, spans, media = self._place(messages, tokens, whole.text, marked)
         kept = Tokens(ids, spans)
@@ -86,8 +92,17 @@ class TemplateChat:
         return LaidChat(ids, (False,) * len(ids), media, (len(ids),))
 
     def check(self) -> None:
-        """Raise DataError if the template cannot lay out one question and its answer."""
-        _ = self.ends, self._writer
+        """Raise DataError if the template cannot lay out one question and its answer, or no token would end that."""
+        text, (name, end) = self._probed, self._turn_end
+        at = text.index(name, text.rindex(_PROBE))
+        tokens = self._codec.encode(text, ())
+        first, stop = tokens.overlapping((at, at + len(name)))
+        if end not in tokens.ids[first:stop]:
+            raise DataError(
+                f"the chat template ends an answer with {name!r}, which the tokenizer reads as other tokens there, "
+                'expected the special token, at which writing can end; say "normalized": false of it in the '
+                "added_tokens of tokenizer.json, or choose the layout 'plain'."
+            )
 
     def _readable(self, messages: Sequence[Message], tools: Tools) -> list[Message]:
         """The turns without empty words; raises DataError for text that cannot be told from marks."""
@@ -165,14 +180,31 @@ class TemplateChat:
             if message.role == ASSISTANT:
                 is_last = number == len(messages) - 1
                 upto = whole.text if is_last else self._text(turns[: number + 1], tools, False)
-                found.append(Answer(number, self._text(turns[:number], tools, True), upto))
+                found.append(Answer(number, self._text(turns[:number], tools, True), self._unclosed(upto)))
         return found
+
+    def _unclosed(self, written: str | DataError) -> str | DataError:
+        """A rendering without the special tokens that some templates (Phi-3's) close each one with, after an answer's
+        end."""
+        if isinstance(written, DataError):
+            return written
+        end = self._turn_end[0]
+        before, _end, closing = written.rpartition(end)
+        is_closed = bool(closing.strip()) and not self._codec.pattern.sub("", closing).strip()
+        return f"{before}{end}" if is_closed else written
 
     def _text(self, turns: Sequence[Mapping[str, Any]], tools: Tools, is_prompt: bool) -> str | DataError:
         try:
             return self._render(turns, tools, is_prompt).text
         except DataError as error:
             return error
+
+    def _has_effect(self, messages: Sequence[Message], name: str, tools: Tools) -> bool:
+        """Whether the last of some turns is written otherwise without its field of a name."""
+        *before, last = messages
+        bare = replace(last, fields={key: value for key, value in last.fields.items() if key != name})
+        with_it, without = (list(map(self._writer.turn, [*before, message])) for message in (last, bare))
+        return self._text(without, tools, False) != self._text(with_it, tools, False)
 
     def _place(
         self, messages: Sequence[Message], tokens: Tokens, text: str, marked: Rendered | None
@@ -213,9 +245,15 @@ class TemplateChat:
         return TurnWriter.of(lambda turns: self._text(turns, (), False), self.folder.items, vocabulary.keys())
 
     @cached_property
-    def _turn_end(self) -> int:
+    def _probed(self) -> str:
+        """A question and its answer, which is _PROBE."""
         turns = [self._writer.turn(each) for each in (Message(USER, (".",)), Message(ASSISTANT, (_PROBE,)))]
-        _before, _word, after = self._render(turns, ()).text.rpartition(_PROBE)
+        return self._render(turns, ()).text
+
+    @cached_property
+    def _turn_end(self) -> tuple[str, int]:
+        """The token that the template writes after an answer, and its id."""
+        _before, _word, after = self._probed.rpartition(_PROBE)
         added = {token.content: number for number, token in self.tokenizer.backend.get_added_tokens_decoder().items()}
         names = {**added, **{name: number for name, number in self._special.items()}}
         found = sorted((after.index(name), -len(name), name) for name in names if name in after)
@@ -224,7 +262,7 @@ class TemplateChat:
                 f"the chat template ends an answer with {after!r}, expected a special token, at which writing can end; "
                 "choose the layout 'plain', or add the end token to the template."
             )
-        return names[found[0][2]]
+        return found[0][2], names[found[0][2]]
 
     @cached_property
     def _special(self) -> dict[str, int]:

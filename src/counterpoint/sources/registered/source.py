@@ -104,7 +104,13 @@ class SamplesSource:
     def text(self, index: int) -> TextPayload:
         """The ids and labels of a document, (tokens,) each; raises DataError if they are not as its size says."""
         row, kept = int(self._fitted.rows[index]), int(self._fitted.kept_tokens[index])
-        tokens, length = np.asarray(self._samples.tokens(row), dtype=np.int64), int(self._table.lengths[row])
+        tokens, length = np.asarray(self._samples.tokens(row)), int(self._table.lengths[row])
+        if tokens.size and (tokens.dtype.kind not in "iu" or tokens.min() < 0):
+            raise DataError(
+                f"{self.where(index)} has tokens of type {tokens.dtype}, the least {tokens.min()}, expected ids, "
+                "whole numbers from 0; correct what returns them."
+            )
+        tokens = tokens.astype(np.int64)
         if tokens.shape != (length,):
             raise DataError(
                 f"{self.where(index)} has tokens of shape {tokens.shape}, but its size says {length}; let both be the "

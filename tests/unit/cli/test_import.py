@@ -231,7 +231,7 @@ def test_wrong_input_is_one_sentence(name: str, counterpoint: Command, tmp_path:
 def test_what_is_no_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such folder"):
         import_model(tmp_path / "nothing")
-    with pytest.raises(InputError, match="expected a rank or more"):
+    with pytest.raises(InputError, match="world_size: got 0, expected 1 to 100000"):
         import_model(tmp_path, world_size=0)
     for memory in (0.0, -1.0, float("nan")):
         with pytest.raises(InputError, match="expected a rank or more, with memory"):

@@ -53,7 +53,6 @@ PLAN = [
     Mutant("simulate.memory:_Walk._sum", "- stage.travelling", "", ("tests/unit/simulate/test_memory.py",)),
     Mutant("simulate.memory:_Walk._accumulate", "stays and not kept[number]", "stays", ("tests/unit/simulate/test_memory.py",)),
     Mutant("simulate.sizes:_factors", "is_even and ", "", ("tests/unit/simulate/test_memory.py",)),
-    Mutant("simulate.sizes:held_part", "rows.is_packed and ", "", ("tests/unit/simulate/test_memory.py",)),
     Mutant("plan.plan_batch:plan_batch", "home // module.group", "home", (f"{_P}test_batch.py",)),
     Mutant("plan.plan_batch:plan_batch", "homes[d], home_lanes[d] = m, lane", "homes[d], home_lanes[d] = lane, m", (f"{_P}test_batch.py", f"{_P}test_route.py")),
     Mutant("plan.deal_packs:_longest_first", "(room - rows[pack] + 1)", "(room + 1)", (f"{_P}test_deal_packs.py",)),

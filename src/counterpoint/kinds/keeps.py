@@ -39,12 +39,6 @@ def core_keeps(queries: int, keys: int, heads: int) -> Keeps:
     return Keeps.alike(Kept(queries), Kept(2 * keys), *made)
 
 
-def packed_core_keeps(queries: int, keys: int) -> tuple[Kept, ...]:
-    """What torch's kernel for documents of different lengths keeps besides: it wants a head of keys and of values for
-    each of queries. FlashAttention 4 does not, but a plan does not know whether it will be installed."""
-    return (Kept(2 * (queries - keys)),) if keys < queries else ()
-
-
 def inner_keeps(activation: Activation, ffn: float, *, cut: Cut = "columns", is_weighed: bool = False) -> Keeps:
     """What an MLP keeps between its matrices; `is_weighed` if routing weights multiply the inner values."""
     value, discarded = Kept(ffn, cut=cut), Kept(ffn, cut=cut, of="activations")

@@ -46,8 +46,7 @@ class PartFacts:
     number of experts) of its mixtures of experts, `kinds` the kinds of its layers, by their letters.
 
     `kept` are the tensors that forward keeps for backward; the rows that enter a part count as its own. `kept_matrix`
-    are the elements of a matrix, of at least float32, that is kept once for all rows; `kept_packed` are kept by kernels
-    of GPUs, besides, where documents of different lengths share rows. `working` is what backward has at
+    are the elements of a matrix, of at least float32, that is kept once for all rows. `working` is what backward has at
     once beside that and the gradients of the products with the part's weights. `groups` are heads of keys and values,
     which tp may cut into fewer pieces than it has ranks. The head `scores` its rows against that many words, and
     computes its gradients together with its forward; it, and parts before it that work row by row, are `labelled`: they
@@ -66,7 +65,6 @@ class PartFacts:
     mixtures: tuple[tuple[str, int], ...] = ()
     kept: Keeps = KEEPS_NOTHING
     kept_matrix: int = 0
-    kept_packed: tuple[Kept, ...] = ()
     working: tuple[Kept, ...] = ()
     groups: int = 0
     scores: int = 0

@@ -227,7 +227,7 @@ class Footprints:
             known = {
                 kind: _part(
                     [
-                        held_part(plan, module, kind, Rows(n, n, 0, n, is_even=is_even, is_packed=True))
+                        held_part(plan, module, kind, Rows(n, n, 0, n, is_even=is_even))
                         for n in (0, size * _FEW, size * _MANY)
                     ]
                 )

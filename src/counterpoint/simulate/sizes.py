@@ -30,15 +30,13 @@ are the largest."""
 @dataclass(frozen=True, slots=True)
 class Rows:
     """Of a module's microbatch the rows that enter and leave its most loaded lane, and those with a label, if it reads
-    documents; `all_out` leave all lanes. `is_even` says that it reads documents, as many rows of them in all lanes,
-    `is_packed` that documents or items of different lengths share the rows of a lane."""
+    documents; `all_out` leave all lanes. `is_even` says that it reads documents, as many rows of them in all lanes."""
 
     enter: int
     leave: int
     all_out: int
     labelled: int
     is_even: bool = False
-    is_packed: bool = False
 
 
 NO_ROWS = Rows(0, 0, 0, 0)
@@ -54,7 +52,6 @@ def lane_rows(plan: Plan, batch: BatchPlan) -> dict[str, tuple[Rows, ...]]:
                 sum(share.rows_out for share in lanes),
                 max((_labelled(batch, share) for share in lanes), default=0) if module == plan.sink else 0,
                 module == plan.sink and batch.has_even_lanes(microbatch),
-                any(share.spans and not share.is_even for share in lanes),
             )
             for microbatch, lanes in enumerate(batch.shares[module])
         )
@@ -203,9 +200,6 @@ def held_part(plan: Plan, module: str, number: int, rows: Rows) -> Held:
 
     trains_weights = module not in plan.trained or plan.trained[module][number].is_trained
     every, kept = plan.kept_while_running(module, part.name), plan.kept(module, part.name)
-    if rows.is_packed and plan.path != "plain":
-        every += part.kept_packed
-        kept += () if plan.is_recomputed(module, part.name) else part.kept_packed
     passing = 0
     if not trains_weights:
         # Nothing keeps what only products with frozen weights read, but the largest of it is there for a moment.

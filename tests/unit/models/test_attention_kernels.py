@@ -5,7 +5,8 @@ kernels are plain attention under their names.
 """
 
 from collections.abc import Iterator
-from itertools import accumulate
+from concurrent.futures import ThreadPoolExecutor
+from itertools import accumulate, pairwise
 from types import SimpleNamespace
 from typing import Any
 
@@ -212,3 +213,72 @@ def test_what_is_known_of_long_rows_grows_with_their_number(lengths: tuple[int, 
     )
     assert bytes_of(long) <= 16 * bytes_of(short)
     assert bytes_of(long) <= 40 * long.rows
+
+
+def _mixed(q: Tensor, k: Tensor, v: Tensor, borders: Tensor, window: tuple[int, int], scale: float | None) -> Tensor:
+    """Attention inside documents as torch's kernel is told to compute it: `window` keys before a row and after it."""
+    found = []
+    for begin, end in pairwise(borders.tolist()):
+        row = torch.arange(end - begin)
+        apart = row[:, None] - row
+        seen = (apart <= (window[0] if window[0] >= 0 else end)) & (-apart <= (window[1] if window[1] >= 0 else end))
+        queries, keys, values = (one[begin:end].transpose(0, 1) for one in (q, k, v))
+        mixed = F.scaled_dot_product_attention(queries, keys, values, seen, scale=scale, enable_gqa=True)
+        found.append(mixed)
+    return torch.cat(found, dim=1).transpose(0, 1)
+
+
+@pytest.fixture
+def varlen() -> Iterator[None]:
+    """torch's kernel, which is for GPUs, on a CPU: what its arguments mean, computed as the paper has it."""
+
+    def forward(
+        q: Tensor, k: Tensor, v: Tensor, borders: Tensor, of_keys: Tensor, longest: int, _of_keys: int, dropout: float,
+        causal: bool, _debug: bool, *, window_size_left: int, window_size_right: int, scale: float | None = None,
+    ) -> tuple[Tensor, ...]:  # fmt: skip
+        assert borders is of_keys or torch.equal(borders, of_keys)
+        assert (longest, dropout) == (5, 0.0)
+        assert not causal or (window_size_left, window_size_right) == (-1, 0)
+        mixed = _mixed(q, k, v, borders, (window_size_left, window_size_right), scale)
+        return mixed.contiguous(), q.new_full((1,), 7.0), q.new_full((2,), 8.0), q.new_full((1,), 9.0), q.new_empty(0)
+
+    def backward(
+        gradient: Tensor, q: Tensor, k: Tensor, v: Tensor, mixed: Tensor, sums: Tensor, borders: Tensor,
+        _of_keys: Tensor, longest: int, _longest: int, dropout: float, _causal: bool, state: Tensor, unused: Tensor, *,
+        window_size_left: int, window_size_right: int, scale: float | None = None,
+    ) -> tuple[Tensor, ...]:  # fmt: skip
+        assert [one.tolist() for one in (sums, state, unused)] == [[7.0], [8.0, 8.0], [9.0]]
+        assert (longest, dropout) == (5, 0.0)
+
+        def differentiate() -> tuple[Tensor, ...]:
+            heads = [one.detach().requires_grad_() for one in (q, k, v)]
+            again = _mixed(heads[0], heads[1], heads[2], borders, (window_size_left, window_size_right), scale)
+            torch.testing.assert_close(again, mixed)
+            return torch.autograd.grad(again, heads, gradient)
+
+        # In this thread autograd is left out while an operator runs.
+        with ThreadPoolExecutor(1) as other:
+            return other.submit(differentiate).result()
+
+    with torch.library._scoped_library("aten", "IMPL") as library:
+        library.impl("_flash_attention_forward", forward, "CPU")
+        library.impl("_flash_attention_backward", backward, "CPU")
+        yield
+
+
+@pytest.mark.usefixtures("varlen")
+@pytest.mark.parametrize(
+    "scores",
+    [CAUSAL, Scores(causal=False), Scores(causal=True, window=3, scale=0.3), Scores(causal=False, window=2)],
+    ids=["causal", "full", "causal window", "window"],
+)
+def test_torchs_kernel_attends_as_buckets_do(scores: Scores) -> None:
+    """With fewer heads of keys and values than of queries, which the kernel reads as they are."""
+    segments = Segments.build([3, 5, 1], 9)
+    heads = [torch.randn(9, number, 8, dtype=torch.float64, requires_grad=True) for number in (4, 2, 2)]
+    gradient = torch.randn(9, 4, 8, dtype=torch.float64)
+    plain = attend(heads[0], heads[1], heads[2], segments, scores)
+    assert segments.borders is not None
+    fast = kernels.attend_varlen(heads[0], heads[1], heads[2], segments.borders, segments.longest, scores)
+    torch.testing.assert_close(fast, plain)
+    torch.testing.assert_close(torch.autograd.grad(fast, heads, gradient), torch.autograd.grad(plain, heads, gradient))

@@ -210,40 +210,12 @@ def test_experts_have_room_for_all_choices_where_lanes_have_as_many_rows() -> No
         assert (one.full > other.full) is (one.backward > other.backward) is bool(part.mixtures)
 
 
-@pytest.mark.parametrize(
-    ("keys", "repeats", "waits"),
-    [
-        (("run.device=cuda", NARROW), True, True),
-        (("run.device=cuda", NARROW, "modules.language.recompute=full"), True, False),
-        (("run.device=cpu",), False, False),
-    ],
-    ids=["kernels", "recomputed", "plain"],
-)
-def test_a_gpu_keeps_keys_and_values_for_every_query_of_packed_documents(
-    keys: tuple[str, ...], repeats: bool, waits: bool
-) -> None:
-    plan = build_plan(load_config(HYBRID, keys))
-    (rank,) = plan.layouts["language"].ranks
-    packed, alike = (
-        held(plan, plan.nodes_of(rank)[-1], Rows(ROWS, ROWS, ROWS, ROWS, is_packed=is_packed))
-        for is_packed in (True, False)
-    )
-    attention = next(number for number, part in enumerate(plan.facts["language"].parts) if part.groups)
-    queries, of_keys = 16 * 2, 4 * 2
-    further = ROWS * 2 * (queries - of_keys) * 2
-    assert packed[attention].full - alike[attention].full == further * repeats
-    assert packed[attention].kept - alike[attention].kept == further * waits
-
-
 @given(plans())
-def test_lanes_are_even_or_packed_as_their_documents_are(plan: Plan) -> None:
+def test_lanes_are_even_as_their_documents_are(plan: Plan) -> None:
     batch = plan.batch(0, random_packs(plan, 1))
     for module, of_module in lane_rows(plan, batch).items():
         for number, rows in enumerate(of_module):
             assert rows.is_even is (module == plan.sink and batch.has_even_lanes(number))
-            full = [lane for lane in batch.shares[module][number] if lane.spans]
-            alike = [len({span.rows_in for span in lane.spans}) == 1 for lane in full]
-            assert rows.is_packed or all(alike)
 
 
 def test_the_allocator_has_a_share_of_its_own() -> None:

@@ -271,7 +271,6 @@ def _depth(number: int, hidden: int, layers: tuple[PartFacts, ...]) -> PartFacts
         flops_per_row=products(join) + sum(layer.flops_per_row for layer in layers),
         flops_per_pair=added(layer.flops_per_pair for layer in layers),
         kept=sum((layer.kept for layer in layers), joined_keeps),
-        kept_packed=tuple(one for layer in layers for one in layer.kept_packed),
         working=max((layer.working for layer in layers), key=len, default=()),
         groups=max((layer.groups for layer in layers), default=0),
         hidden_out=hidden * (number + 2),

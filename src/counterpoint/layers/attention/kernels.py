@@ -130,18 +130,41 @@ def has_varlen(queries: Tensor) -> bool:
 def attend_varlen(
     queries: Tensor, keys: Tensor, values: Tensor, borders: Tensor, longest: int, scores: Scores
 ) -> Tensor:
-    """Attention inside packed documents with torch's variable-length kernel; keys and values are repeated."""
-    from torch.nn.attention.varlen import varlen_attn
-
-    repeats = queries.shape[1] // keys.shape[1]
-    if repeats > 1:
-        keys, values = (tensor.repeat_interleave(repeats, dim=1) for tensor in (keys, values))
-    before = -1 if scores.window is None else scores.window - 1
-    window = (before, 0 if scores.causal else -1)
-    ends = (borders, borders, longest, longest)
-    mixed = varlen_attn(queries, keys, values, *ends, scale=scores.scale, window_size=window)
-    assert isinstance(mixed, Tensor)
+    """Attention inside packed documents with torch's variable-length kernel."""
+    mixed: Tensor = _Varlen.apply(queries, keys, values, borders, longest, scores)  # type: ignore[no-untyped-call]
     return mixed
+
+
+class _Varlen(torch.autograd.Function):
+    """torch's variable-length kernel by itself.
+
+    `torch.nn.attention.varlen` calls it from an operator in Python, which takes a host half a millisecond more in each
+    pass, and is given a head of keys and of values for each of queries.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, queries: Tensor, keys: Tensor, values: Tensor, borders: Tensor, longest: int, scores: Scores
+    ) -> Tensor:
+        arguments = (borders, borders, longest, longest, 0.0, scores.causal and scores.window is None)
+        left, right = (-1, 0 if scores.causal else -1) if scores.window is None else (scores.window - 1, 0)
+        window = {"window_size_left": left, "window_size_right": right}
+        mixed: Tensor
+        mixed, sums, *states = torch.ops.aten._flash_attention_forward(
+            queries, keys, values, *arguments, False, scale=scores.scale, **window
+        )
+        ctx.save_for_backward(queries, keys, values, mixed, sums, borders, *states[:2])
+        ctx.others = (*arguments[2:], scores.scale, window)
+        return mixed
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        queries, keys, values, mixed, sums, borders, *states = ctx.saved_tensors
+        *arguments, scale, window = ctx.others
+        found = torch.ops.aten._flash_attention_backward(
+            gradient, queries, keys, values, mixed, sums, borders, borders, *arguments, *states, scale=scale, **window
+        )
+        return (*found, None, None, None)
 
 
 def own_scale(width: int) -> float:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from counterpoint.kinds.cuts import Cuts
-from counterpoint.kinds.keeps import core_keeps, norm_keeps, packed_core_keeps
+from counterpoint.kinds.keeps import core_keeps, norm_keeps
 from counterpoint.kinds.layer import LayerKind
 from counterpoint.kinds.rules import TensorRule
 from counterpoint.layers.attention.rope import RopeScaling, scaling_problems
@@ -119,7 +119,6 @@ def _facts(name: str, section: AttentionConfig, hidden: int) -> PartFacts:
         kept=kept_by_norms(section, hidden)
         + _head_norms_keep(section, queries, keys)
         + core_keeps(queries, keys, section.heads),
-        kept_packed=packed_core_keeps(queries, keys),
         # Kernels add up the gradient of queries in float32.
         working=(Kept(queries), Kept(queries, "wide")),
         groups=section.num_kv_heads,

@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import cycle
 from typing import Literal, final
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule
 
@@ -23,6 +24,7 @@ from counterpoint.layers.mamba.spec import MambaConfig
 from counterpoint.layers.moe.spec import MoeConfig
 from counterpoint.models.batch import TextBatch
 from counterpoint.models.chain import MAIN, Chain, build_chain
+from counterpoint.models.seams import Wide
 from counterpoint.models.segments import Segments
 from counterpoint.parallelize.compile import apply_compile
 from counterpoint.parallelize.exchange import TensorGroup
@@ -44,10 +46,10 @@ from counterpoint.simulate.operations import Operation, PartOperations, Setting,
 from counterpoint.simulate.seconds import calls_of, kernels_of, seconds_of
 from counterpoint.simulate.sizes import BYTES
 
-_PATTERN = "*-*-*-*-"
+_PATTERN = "*-" * 12
 _LAYERS = len(_PATTERN)
 _SPECIAL = 4
-"""Layers of a mixture of experts, or with a scan: their kernels fit into a GPU's queue."""
+"""Layers of a mixture of experts, or with a scan: their kernels fit into a GPU's queue, as those of the others do."""
 
 _PASSES = 2
 """Forward and backward."""
@@ -214,15 +216,17 @@ class HostLayers:
         return how == "compiled" or (self._compiles and how in ("cut", "mixed", "scanned"))
 
     def _call(self, how: How | Ways) -> Call:
-        chain, device = self._chain(how), self._watch.device
+        chain = self._chain(how)
         dtype = dtype_of(self._precision.compute)
-        rows = self._rows // 2 if how == "cut" else self._rows
-        inputs, gradient = (random((rows, self._width), dtype, device) for _end in range(2))
-        inputs.requires_grad_()
-        batch = _batch(self._rows, device)
+        # Functions that are compiled for rows of any number take a host longer than those for one, and trainings, whose
+        # steps differ, have these.
+        is_compiled = not isinstance(how, Ways) and self._is_compiled(how)
+        numbers = (self._rows, self._rows * 3 // 2) if is_compiled else (self._rows,)
+        readings = cycle([self._reading(number, dtype, is_cut=how == "cut") for number in numbers])
         sums = isinstance(how, Ways) and how.how == "summed"
 
         def call() -> None:
+            inputs, gradient, batch = next(readings)
             out = chain(inputs, batch)[MAIN]
             if sums:
                 begin_reduction(chain)
@@ -233,6 +237,12 @@ class HostLayers:
                 begin_accumulation(chain, reshard=False)
 
         return call
+
+    def _reading(self, rows: int, dtype: torch.dtype, *, is_cut: bool) -> tuple[Tensor, Tensor, TextBatch]:
+        """What layers read in forward and in backward; those that are cut have half of the rows."""
+        device, own = self._watch.device, rows // 2 if is_cut else rows
+        inputs, gradient = (random((own, self._width), dtype, device) for _end in range(2))
+        return inputs.requires_grad_(), gradient, _batch(rows, device)
 
     def _chain(self, how: How | Ways) -> Chain:
         chain = self._sharded(how) if isinstance(how, Ways) else self._whole(how)
@@ -253,6 +263,9 @@ class HostLayers:
         if how == "recomputed":
             apply_recompute(chain, frozenset(_PATTERN))
         chain.to(dtype_of(self._precision.compute))
+        for module in chain.modules():
+            if isinstance(module, Wide):
+                module.to(dtype_of(self._precision.parameters))
         chain.to_empty(device=self._watch.device)
         return chain
 

@@ -10,22 +10,25 @@ import torch
 from torch.distributed.device_mesh import DeviceMesh
 
 from counterpoint import costs
+from counterpoint.calibrate import host
 from counterpoint.calibrate.host import HostLayers, How, Ways
 from counterpoint.calibrate.stopwatch import Call, NotMeasuredError, Stopwatch
+from counterpoint.config.training import PrecisionConfig
 from counterpoint.costs.hardware import Hardware
+from counterpoint.models.chain import Chain
 
 H200 = costs.load("H200")
-LAYERS = 8
-PLAIN, COMPILED, AGAIN = 708, 180, 1000
+LAYERS = 24
+PLAIN, COMPILED, AGAIN = 2124, 540, 3000
 """Kernels that the clock counts for forward and backward of these layers: as they are, compiled, and recomputed."""
 
-CUT, EXCHANGES = COMPILED + 2 * 3 * 16, 16
+CUT, EXCHANGES = COMPILED + 2 * 3 * 48, 48
 """The same compiled and cut: a gather and a sum in each, with a collective and two kernels in each pass."""
 
 MIXED, SCANNED, SPECIAL = 320, 136, 4
 
 
-TENSORS = 36
+TENSORS = 108
 """Parameters of all layers: four and a norm of attention, three and a norm of an MLP."""
 
 
@@ -94,7 +97,7 @@ def test_what_noise_hides_is_not_measured() -> None:
         _layers({"plain": 1.0, Ways("kept"): 0.9, Ways("kept", together=True): 0.95}).group()
 
 
-@pytest.mark.parametrize(("together", "group", "tensor"), [(2.0, 0.0, 0.8 / TENSORS), (0.05, 0.1, 0.0)])
+@pytest.mark.parametrize(("together", "group", "tensor"), [(2.0, 0.0, 0.8 / TENSORS), (0.01, 0.8 / LAYERS, 0.0)])
 def test_noise_leaves_neither_groups_nor_parameters_less_than_nothing(
     together: float, group: float, tensor: float
 ) -> None:
@@ -107,3 +110,41 @@ def test_noise_leaves_neither_groups_nor_parameters_less_than_nothing(
 def test_without_tables_a_cpus_kernels_are_not_measured() -> None:
     with pytest.raises(NotMeasuredError, match=r"no figures of attention.float32"):
         _layers({"plain": 1.0}, replace(H200, device="cpu", attentions={})).kernel(is_compiled=False)
+
+
+class Runs(Times):
+    """A stopwatch that runs what it would time, twice."""
+
+    def host(self, make: Callable[[], Call]) -> float:
+        call = make()
+        call()
+        call()
+        return 1.0
+
+
+def test_compiled_layers_read_two_numbers_of_rows_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that their functions are those for any number of rows, as in trainings."""
+    read: list[int] = []
+    monkeypatch.setattr(host, "apply_compile", lambda _chain: None)
+    watch = cast(Stopwatch, Runs("cpu", {}))
+    layers = HostLayers(watch, lambda: H200, lambda: cast(DeviceMesh, None), lambda: None, compiles=True)
+    whole = layers._chain
+
+    def watched(how: How | Ways) -> Chain:
+        chain = whole(how)
+        chain.register_forward_pre_hook(lambda _chain, arguments: read.append(arguments[0].shape[0]))
+        return chain
+
+    monkeypatch.setattr(layers, "_chain", watched)
+    layers._seconds("plain")
+    layers._seconds("compiled")
+    assert read == [32, 32, 32, 48]
+
+
+@pytest.mark.parametrize("how", ["plain", "recomputed", "mixed", "scanned"])
+def test_layers_run_in_the_dtype_of_gpus(how: How) -> None:
+    """Routers and the dynamics of scans keep their parameters in float32, as in a training."""
+    watch = cast(Stopwatch, Runs("cpu", {}))
+    layers = HostLayers(watch, lambda: H200, lambda: cast(DeviceMesh, None), lambda: None, compiles=False)
+    layers._precision = PrecisionConfig(compute="bfloat16")
+    assert layers._seconds(how) == 1.0

@@ -3,11 +3,13 @@
     python benchmarks/predicted.py tiny --hardware cpu.json --json FILE               # 12 layouts on 2 CPU ranks
     python benchmarks/predicted.py tiny4 --hardware cpu.json                          # 12 layouts on 4 CPU ranks
     python benchmarks/predicted.py pair hybrid --hardware h200.json --limit 470       # on 2 GPUs
+    python benchmarks/predicted.py pair1 hybrid1 --hardware h200.json --limit 400     # on one GPU
     python benchmarks/predicted.py pair hybrid --small --hardware cpu.json            # dry run on the CPU
     python benchmarks/predicted.py tiny --hardware cpu.json --again FILE              # predict what FILE measured
     python benchmarks/predicted.py recorded --hardware H200                           # and what benchmarks/results did
 
-`tiny` is the demo's pair, `pair` that of examples/pair_1b.yaml, `hybrid` the 20-layer recipe with 16 experts. On CPUs
+`tiny` is the demo's pair, `pair` that of examples/pair_1b.yaml, `hybrid` the 20-layer recipe with 16 experts; `pair1`
+and `hybrid1` are both on one rank, where layouts differ in microbatches and in what is kept of activations. On CPUs
 all layouts of a suite are built once and step in blocks that take turns. On GPUs each is built, timed and freed, all
 of them `--passes` times. A layout that fails, or takes longer than `--layout-seconds`, is a row that says so; after
 `--limit` seconds no other is begun. A step is as long as on its slowest rank. `counterpoint calibrate` writes the
@@ -196,6 +198,7 @@ class Comparison:
             for key in ("passes", "measured_bytes", "reserved_bytes", "build_seconds", "actions", "failed"):
                 setattr(row, key, found[key])
             row.kernels = found.get("kernels", [])
+            row.batches = found.get("batches", [])
 
     def _log(self, words: str) -> None:
         print(f"{time.monotonic() - self.began:6.1f} s  {words}", file=sys.stderr, flush=True)

@@ -1,6 +1,6 @@
 """The layouts whose steps are predicted and measured: overrides of a few configs, by a name that says what differs."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -11,7 +11,7 @@ from counterpoint.config.yaml_text import parse_yaml
 
 ROOT = Path(__file__).parents[2]
 
-Suite = Literal["tiny", "tiny4", "pair", "hybrid"]
+Suite = Literal["tiny", "tiny4", "pair", "hybrid", "pair1", "hybrid1"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,56 @@ HYBRID = (
 )  # fmt: skip
 """Layouts of the 20-layer hybrid with 16 experts on two GPUs."""
 
-SUITES: dict[Suite, tuple[Layout, ...]] = {"tiny": TINY, "tiny4": TINY_ON_4, "pair": PAIR, "hybrid": HYBRID}
+
+def _on_one(suite: Suite, *settings: tuple[str, str]) -> tuple[Layout, ...]:
+    """Layouts on one rank, each with a name and the keys that it sets, `recompute` and the like of both modules."""
+    places = ("modules.vision.layout.ranks={all}", "modules.language.layout.ranks={all}")
+    return tuple(Layout(name, suite, (*places, *_of_both(keys.split())), 1) for name, keys in settings)
+
+
+def _of_both(keys: Sequence[str]) -> Iterator[str]:
+    """The keys, in which `both.KEY` stands for that key of either module."""
+    for key in keys:
+        if key.startswith("both."):
+            yield from (f"modules.{module}.{key.removeprefix('both.')}" for module in ("vision", "language"))
+        else:
+            yield key
+
+
+PAIR_ON_1 = _on_one(
+    "pair1",
+    ("1 microbatch", "schedule.microbatches=1"),
+    ("2 microbatches", "schedule.microbatches=2"),
+    ("4 microbatches", "schedule.microbatches=4"),
+    ("8 microbatches", "schedule.microbatches=8"),
+    ("4, gpipe", "schedule.microbatches=4 schedule.kind=gpipe"),
+    ("1, recomputed", "schedule.microbatches=1 both.recompute=full"),
+    ("1, recomputed but attention", "schedule.microbatches=1 both.recompute=full both.recompute_keeps=[attention]"),
+    ("2, language recomputed", "schedule.microbatches=2 modules.language.recompute=full"),
+    ("2, tower recomputed", "schedule.microbatches=2 modules.vision.recompute=full"),
+    ("2, language offloaded", "schedule.microbatches=2 modules.language.offload=true"),
+)
+"""Layouts of examples/pair_1b.yaml on one GPU."""
+
+HYBRID_ON_1 = _on_one(
+    "hybrid1",
+    ("1 microbatch", "schedule.microbatches=1"),
+    ("2 microbatches", "schedule.microbatches=2"),
+    ("4 microbatches", "schedule.microbatches=4"),
+    ("1, language recomputed", "schedule.microbatches=1 modules.language.recompute=full"),
+    ("1, recomputed but attention", "schedule.microbatches=1 both.recompute=full both.recompute_keeps=[attention]"),
+    (
+        "1, cheap parts recomputed",
+        "schedule.microbatches=1 modules.language.recompute=[norms,activations,convs]",
+    ),
+    ("2, tower recomputed", "schedule.microbatches=2 modules.vision.recompute=full"),
+    ("2, language offloaded", "schedule.microbatches=2 modules.language.offload=true"),
+)
+"""Layouts of the 20-layer hybrid with 16 experts on one GPU."""
+
+SUITES: dict[Suite, tuple[Layout, ...]] = {
+    "tiny": TINY, "tiny4": TINY_ON_4, "pair": PAIR, "hybrid": HYBRID, "pair1": PAIR_ON_1, "hybrid1": HYBRID_ON_1,
+}  # fmt: skip
 
 ON_CPU: tuple[Suite, ...] = ("tiny", "tiny4")
 """Suites of CPU ranks, wherever they run."""
@@ -166,7 +215,9 @@ def _hybrid_20l(small: bool) -> dict[str, Any]:
     return _shrunk(data) if small else data
 
 
-_BASES = {"tiny": _tiny, "tiny4": _tiny, "pair": _pair_1b, "hybrid": _hybrid_20l}
+_BASES = {
+    "tiny": _tiny, "tiny4": _tiny, "pair": _pair_1b, "pair1": _pair_1b, "hybrid": _hybrid_20l, "hybrid1": _hybrid_20l,
+}  # fmt: skip
 
 
 def _read(path: str) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import gc
 import time
 from dataclasses import asdict, dataclass, field, replace
-from itertools import cycle, pairwise
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -20,8 +20,12 @@ from counterpoint.parallelize.fsdp import dtype_of
 from counterpoint.setup.rank import settings_of
 from counterpoint.setup.run import open_run
 from counterpoint.train.engine import Engine, LaunchedStep
+from counterpoint.train.garbage import spared
 from counterpoint.train.metrics.timing import StepTimer
 from counterpoint.verify.member import Member
+
+_LEAST_SHARE, _LONGEST_NAME = 0.002, 120
+"""Kernels of a smaller share of a step are not listed by name, and names of templates are cut."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,10 +43,11 @@ class Effort:
 
 @dataclass(slots=True)
 class Measured:
-    """What one rank saw: seconds of the timed steps by block, bytes, the actions of a step, and seconds and number of
-    its kernels by group."""
+    """What one rank saw: seconds of the timed steps by block and which of the batches each had, bytes, the actions of a
+    step, and seconds and number of its kernels by group."""
 
     blocks: list[list[float]] = field(default_factory=list)
+    batches: list[list[int]] = field(default_factory=list)
     held_bytes: int = 0
     peak_bytes: int = 0
     reserved_bytes: int = 0
@@ -66,9 +71,10 @@ class _Running:
         reader = Reader(plan, member.world.rank, corpus.sources, dtype_of(plan.dtype))
         batches = [plan.batch(step, corpus.packs(step)) for step in range(effort.batches)]
         built = _allocated()
-        self._next = cycle([_resident(reader.read(batch), self._device) for batch in batches])
+        self._inputs = [_resident(reader.read(batch), self._device) for batch in batches]
         inputs = _allocated() - built
         self._launched: LaunchedStep | None = None
+        self._stepped = 0
         for _ in range(max(effort.warmup, effort.batches)):
             self._step()
         self._read()
@@ -83,12 +89,13 @@ class _Running:
         before = _allocated()
         dist.barrier(self._control)
         self._step()
-        marks = [self._mark()]
+        marks, first = [self._mark()], self._stepped
         for _ in range(steps):
             self._step()
             marks.append(self._mark())
         self._read()
         self.found.blocks.append(_between(marks))
+        self.found.batches.append([number % len(self._inputs) for number in range(first, self._stepped)])
         if self._device.type == "cuda":
             self.found.peak_bytes = max(self.found.peak_bytes, torch.cuda.max_memory_allocated() - before)
             self.found.reserved_bytes = max(self.found.reserved_bytes, torch.cuda.memory_reserved())
@@ -118,14 +125,19 @@ class _Running:
         spans = spans_of(profiler.profiler.kineto_results.events(), True, DeviceType.CUDA)
         if (found := step_breakdown(spans)) is not None:
             groups = {name: asdict(one) for name, one in grouped(found.table, found.idle).items()}
-            self.found.kernels = {"window": found.window, "exposed": found.exposed, "groups": groups}
+            longest = [one for one in found.table if one[0] >= _LEAST_SHARE * found.window]
+            self.found.kernels = {
+                "window": found.window, "exposed": found.exposed, "groups": groups,
+                "longest": [(seconds, calls, name[:_LONGEST_NAME]) for seconds, calls, name in longest],
+            }  # fmt: skip
 
     def close(self) -> None:
         self._read()
         self._engine.close()
 
     def _step(self) -> None:
-        launched = self._engine.launch_step(next(self._next))
+        launched = self._engine.launch_step(self._inputs[self._stepped % len(self._inputs)])
+        self._stepped += 1
         self._read()
         self._launched = launched
 
@@ -158,13 +170,16 @@ def _measured(member: Member, configs: dict[str, Config], effort: Effort) -> lis
     """By rank and name; only what this returns outlives it."""
     control = dist.new_group(backend="gloo")
     running = {name: _Running(member, config, effort, control) for name, config in configs.items()}
-    for _round in range(effort.rounds):
+    with spared() as garbage:
+        # As in training, where full collections would take half a second of some steps.
+        garbage.set_aside()
+        for _round in range(effort.rounds):
+            for one in running.values():
+                one.block(effort.steps)
         for one in running.values():
-            one.block(effort.steps)
-    for one in running.values():
-        one.time_actions()
-        if effort.profiles:
-            one.profile()
+            one.time_actions()
+            if effort.profiles:
+                one.profile()
     gathered: list[Any] = [None] * control.size()
     dist.all_gather_object(gathered, {name: one.found for name, one in running.items()}, group=control)
     for one in running.values():

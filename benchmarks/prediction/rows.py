@@ -4,6 +4,7 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any
 
 from counterpoint.simulate.estimate import Estimate
@@ -15,12 +16,13 @@ GIB = 2**30
 
 @dataclass(slots=True)
 class Row:
-    """A layout: seconds of a step by pass over all blocks, bytes of the fullest rank, and the estimate; `failed` says
-    why it has no figures."""
+    """A layout: seconds of a step by pass over all blocks and which batch it had, bytes of the fullest rank, and the
+    estimate; `failed` says why it has no figures."""
 
     name: str
     suite: str
     passes: list[list[float]] = field(default_factory=list)
+    batches: list[list[int]] = field(default_factory=list)
     predicted_seconds: float = 0.0
     measured_bytes: int = 0
     reserved_bytes: int = 0
@@ -45,6 +47,7 @@ class Row:
         self.passes.append([
             max(steps) for blocks in zip(*(rank.blocks for rank in ranks)) for steps in zip(*blocks, strict=True)
         ])  # fmt: skip
+        self.batches.append([batch for block in ranks[0].batches for batch in block])
         self.measured_bytes = max([self.measured_bytes, *(rank.held_bytes + rank.peak_bytes for rank in ranks)])
         self.reserved_bytes = max([self.reserved_bytes, *(rank.reserved_bytes for rank in ranks)])
         self.build_seconds.append(max(rank.build_seconds for rank in ranks))
@@ -53,33 +56,40 @@ class Row:
 
     @property
     def seconds(self) -> float:
-        """The median of all timed steps."""
-        return statistics.median(second for steps in self.passes for second in steps)
+        """The mean over the batches of the median of their timed steps, as the estimate is the mean over batches."""
+        return statistics.fmean(statistics.median(steps) for steps in self._by_batch().values())
 
     @property
     def spread(self) -> float:
-        """The distance between the quartiles of all timed steps."""
-        steps = [second for steps in self.passes for second in steps]
-        if len(steps) < 2:
-            return 0.0
-        lower, _middle, upper = statistics.quantiles(steps, n=4)
-        return upper - lower
+        """The distance between the quartiles of all timed steps of a batch, in the mean over batches."""
+        return statistics.fmean(map(_quartiles_apart, self._by_batch().values()))
 
     @property
     def halves(self) -> tuple[float, float]:
-        """Medians of two repeated measurements: the two halves of the passes, or of one pass every other step."""
-        if len(self.passes) == 1:
-            steps = self.passes[0]
-            return statistics.median(steps[::2]), statistics.median(steps[1::2] or steps)
-        middle = len(self.passes) // 2
-        parts = self.passes[:middle], self.passes[middle:]
-        first, second = (statistics.median(second for steps in part for second in steps) for part in parts)
+        """Two repeated measurements: every other step of each batch."""
+        parts = [(steps[::2], steps[1::2] or steps) for steps in self._by_batch().values()]
+        first, second = (statistics.fmean(map(statistics.median, half)) for half in zip(*parts, strict=True))
         return first, second
+
+    def _by_batch(self) -> dict[int, list[float]]:
+        """The timed steps of each batch; without batches, as older files have it, all of one."""
+        found: dict[int, list[float]] = {}
+        for steps, batches in zip_longest(self.passes, self.batches, fillvalue=()):
+            for second, batch in zip_longest(steps, batches, fillvalue=0):
+                found.setdefault(int(batch), []).append(second)
+        return found
 
     @property
     def error(self) -> float:
         """How much more than measured the estimate is, as a share of what was measured."""
         return self.predicted_seconds / self.seconds - 1.0
+
+
+def _quartiles_apart(steps: Sequence[float]) -> float:
+    if len(steps) < 2:
+        return 0.0
+    lower, _middle, upper = statistics.quantiles(steps, n=4)
+    return upper - lower
 
 
 def correlation(first: Sequence[float], second: Sequence[float]) -> float:

@@ -2,8 +2,9 @@
 
     torchrun --nproc-per-node=2 benchmarks/plain_path.py --steps 200 --json FILE
 
-Three runs from the same initial values, one after the other: with fast paths, with them again, which shows how far runs
-part by themselves (GPUs add in another order each time), and on the plain path of `comparison/plain.py`.
+Runs one after the other: with fast paths; with them again, which shows how far runs part because GPUs add in another
+order each time; twice more from initial values that are changed by as much as bfloat16 rounds, which shows how far runs
+part that round differently; and on the plain path of `comparison/plain.py`, which rounds at other places.
 """
 
 import argparse
@@ -26,9 +27,33 @@ from comparison.plain import plain_path
 from comparison.stick import SMALL, TINY
 from comparison.versions import gpu_names, versions
 from counterpoint.execute.groups import GroupCache, World
+from counterpoint.parallelize.fsdp import local
+from counterpoint.train.engine import Engine
 
-RUNS = {"fast": "ours", "fast again": "ours", "plain": "ours,eager"}
+RUNS = {"fast": "ours", "fast again": "ours", "nudged": "ours", "nudged otherwise": "ours", "plain": "ours,eager"}
 """Settings by name."""
+
+_SEEDS = {"nudged": 1, "nudged otherwise": 2}
+
+_ROUNDING = 2.0**-9
+"""The largest relative error of a bfloat16."""
+
+
+class _Nudged(HybridOurs):
+    """Ours from initial values that are changed by up to what bfloat16 rounds."""
+
+    seed = 0
+
+    def adjust(self, engine: Engine) -> None:
+        """See EngineRun."""
+        super().adjust(engine)
+        for replica in engine.replicas.values():
+            for number, parameter in enumerate(replica.chain.parameters()):
+                values = local(parameter)
+                generator = torch.Generator(values.device).manual_seed(self.seed + len(_SEEDS) * number)
+                drawn = torch.rand(values.shape, generator=generator, device=values.device, dtype=values.dtype)
+                with torch.no_grad():
+                    values.mul_(1.0 + _ROUNDING * (2.0 * drawn - 1.0))
 
 
 def arguments() -> argparse.Namespace:
@@ -56,7 +81,9 @@ class Losses:
             config, cut = hybrid_config(setting, "lm", self._size, [], self.options.experts)
             began = time.perf_counter()
             with plain_path() if name == "plain" else nullcontext():
-                run = HybridOurs(setting, config, cut, self.world, self._cache, 0)
+                run = (_Nudged if name in _SEEDS else HybridOurs)(setting, config, cut, self.world, self._cache, 0)
+                if isinstance(run, _Nudged):
+                    run.seed = _SEEDS[name]
                 run.build()
                 for number in range(1, self.options.steps):
                     run.step(number)
@@ -72,22 +99,18 @@ class Losses:
                 self._write()
 
     def table(self) -> str:
-        """Losses and what sets the runs apart, in the steps of each fifth."""
-        lines = [
-            f"{'steps':>9} {'fast':>9} {'plain':>9} {'again-fast':>11} {'plain-fast':>11}  (means, of |difference|)"
-        ]
-        fast, again, plain = self._found.values()
-        length = max(1, len(fast) // 5)
-        for first in range(0, len(fast), length):
-            some = slice(first, first + length)
-            apart = [
-                statistics.fmean(abs(a - b) for a, b in zip(fast[some], o[some], strict=True)) for o in (again, plain)
-            ]
-            means = statistics.fmean(fast[some]), statistics.fmean(plain[some])
-            lines.append(
-                f"{first:4d}-{min(first + length, len(fast)) - 1:4d} {means[0]:9.4f} {means[1]:9.4f} "
-                f"{apart[0]:12.2e} {apart[1]:12.2e}"
-            )
+        """Losses and what sets the runs apart from the first, in the steps of each fifth."""
+        first, *others = self._found
+        lines = [f"{'steps':>9} {first:>9}" + "".join(f"{name:>26}" for name in others) + "  (difference, its size)"]
+        length = max(1, self.options.steps // 5)
+        for begin in range(0, self.options.steps, length):
+            means = [f"{begin:4d}-{min(begin + length, self.options.steps) - 1:4d}"]
+            here = self._found[first][begin : begin + length]
+            means.append(f"{statistics.fmean(here):9.4f}")
+            for name in others:
+                apart = [o - f for o, f in zip(self._found[name][begin : begin + length], here, strict=True)]
+                means.append(f"{statistics.fmean(apart):+15.1e} {statistics.fmean(map(abs, apart)):10.1e}")
+            lines.append(" ".join(means))
         return "\n".join(lines)
 
     def _write(self) -> None:

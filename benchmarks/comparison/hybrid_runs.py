@@ -50,7 +50,6 @@ def stream_of(config: Config, setting: HybridSetting, cut: HybridCut, seed: int)
     return ImageStream(source, cut, SEQUENCE, vocab)
 
 
-@final
 class HybridOurs(EngineRun):
     """A setting of ours. Each step reads documents of its own, which lie on the device before a block is timed."""
 

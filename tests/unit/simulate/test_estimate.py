@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from counterpoint import costs
 from counterpoint.check.machine import Interval
 from counterpoint.costs.hardware import Hardware
-from counterpoint.costs.host import KERNELS_INSTEAD, LAUNCHES_IF_COMPILED, Host
+from counterpoint.costs.host import KERNELS_INSTEAD, LAUNCHES_IF_COMPILED, NOT_MEASURED, Host
 from counterpoint.errors import ProofError
 from counterpoint.plan.action import Action, Compute, Direction, Reduce, Step, Transfer, Work
 from counterpoint.plan.batch import BatchPlan, ModuleRows
@@ -32,7 +32,10 @@ from tests.unit.plan.strategies import LANGUAGE, plan_of, random_packs, uniform_
 from tests.unit.report.pages import example, sized_plans
 
 H200 = costs.load("H200")
-ON_CPU = replace(H200, device="cpu")
+UNTIMED = replace(H200, host=NOT_MEASURED)
+"""The same, of whose host only the launch of a kernel is known."""
+
+ON_CPU = replace(UNTIMED, device="cpu")
 
 
 def test_a_step_takes_at_least_what_its_flops_take_at_the_peak() -> None:
@@ -70,7 +73,7 @@ def test_layers_that_are_not_compiled_take_longer() -> None:
 
 def test_slow_hosts_bound_a_step() -> None:
     plan, batch = example("hybrid_3b")
-    slow = replace(H200, launch_seconds=1.0)
+    slow = replace(UNTIMED, launch_seconds=1.0)
     found = play(plan, slow, batch, Execution())
     # The steps that follow each other overlap in no more than what a queue holds.
     assert found.seconds == pytest.approx(found.launching, rel=0.2)
@@ -86,7 +89,7 @@ def test_a_short_pass_behind_a_long_one_waits_for_its_host() -> None:
         "pair_1b", *(f"modules.{name}.layout.ranks=[0,1,2,3]" for name in ("vision", "language")), one
     )
     found, free = (
-        play(plan, replace(H200, launch_seconds=seconds), batch, Execution())
+        play(plan, replace(UNTIMED, launch_seconds=seconds), batch, Execution())
         for seconds in (H200.launch_seconds / 3, 1e-9)
     )
     assert found.launching < 0.8 * found.seconds
@@ -107,7 +110,7 @@ def test_a_short_pass_behind_a_long_one_waits_for_its_host() -> None:
 
 def test_a_host_that_was_measured_launches_as_fast_as_it_was() -> None:
     plan, batch = example("hybrid_3b", "training.compile=true")
-    before = play(plan, H200, batch, Execution()).launching
+    before = play(plan, UNTIMED, batch, Execution()).launching
     kernel = LAUNCHES_IF_COMPILED * H200.launch_seconds
     instead = {figure: count * kernel for figure, count in KERNELS_INSTEAD.values() if figure}
     as_before = Host(compiled_kernel=kernel, **instead)
@@ -445,7 +448,8 @@ def test_roles_stand_for_all_ranks(plan: Plan, seed: int) -> None:
 @pytest.mark.parametrize("is_colocated", [False, True])
 @pytest.mark.parametrize("language", ["tp=1", "tp=2", "pp=2"])
 def test_roles_take_what_their_heaviest_lanes_take(microbatches: int, is_colocated: bool, language: str) -> None:
-    """Documents of all sizes on 16 ranks: no rank is later, and the step is hardly longer than if all are played."""
+    """Documents of all sizes on 16 ranks: the step is hardly longer than if all are played, and no shorter but by what
+    lanes of one role gain by taking turns, over microbatches, at having the most."""
     ranks = [*range(16)]
     vision, text = (ranks, ranks) if is_colocated else (ranks[:8], ranks[8:])
     plan, batch = example(
@@ -455,7 +459,8 @@ def test_roles_take_what_their_heaviest_lanes_take(microbatches: int, is_colocat
     )  # fmt: skip
     exact = play(plan, H200, batch, Execution()).seconds
     by_role = play(plan, H200, batch, Execution(), exact_ranks=0).seconds
-    assert exact * (1 - 1e-9) <= by_role <= exact * 1.02
+    in_turns = 1e-3 if microbatches > 1 else 1e-9
+    assert exact * (1 - in_turns) <= by_role <= exact * 1.02
 
 
 def test_roles_of_equal_lanes_take_what_their_ranks_take() -> None:

@@ -138,8 +138,8 @@ def attend_varlen(
 class _Varlen(torch.autograd.Function):
     """torch's variable-length kernel by itself.
 
-    `torch.nn.attention.varlen` calls it from an operator in Python, which takes a host half a millisecond more in each
-    pass, and is given a head of keys and of values for each of queries.
+    `torch.nn.attention.varlen` calls it from an operator in Python, which takes a host 0.15 to 0.35 ms more in each
+    pass (H200, torch 2.11), and wants a head of keys and of values for each of queries.
     """
 
     @staticmethod

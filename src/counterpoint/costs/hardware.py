@@ -187,13 +187,21 @@ class Hardware:
         return max(inside, network.latency_seconds + size_bytes / network.bytes_per_second)
 
     def host_seconds(self, work: HostWork, *, is_compiled: bool) -> float:
-        """What a rank's host takes for its work; what was not measured follows from the launch of a kernel."""
-        beside, kernels = self.host.beside_kernels(work)
+        """What a rank's host takes for its work; what was not measured follows from the launch of a kernel.
+
+        Beside kernels that is as much whether layers are compiled or not.
+        """
+        beside, instead = self.host.beside_kernels(work)
+        kernels = work.kernels * self._host_kernel(is_compiled=is_compiled)
+        return beside + kernels + instead * self._host_kernel(is_compiled=self.device == "cuda")
+
+    def _host_kernel(self, *, is_compiled: bool) -> float:
+        """What its host takes for one kernel of a layer."""
         kernel = self.host.kernel(is_compiled=is_compiled)
         if kernel is not None:
-            return beside + kernels * kernel
+            return kernel
         of_gpu = LAUNCHES_IF_COMPILED if is_compiled else LAUNCHES_IF_NOT
-        return beside + kernels * (of_gpu if self.device == "cuda" else 1) * self.launch_seconds
+        return (of_gpu if self.device == "cuda" else 1) * self.launch_seconds
 
     def _inside(self, kind: Collective, sent: float, ranks: int) -> float:
         """Inside one node; more ranks than were measured count as the most that were.

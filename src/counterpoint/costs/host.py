@@ -88,8 +88,8 @@ class Host:
         return {name: seconds for name, seconds in found.items() if seconds is not None}
 
     def beside_kernels(self, work: HostWork) -> tuple[float, float]:
-        """The seconds of all but kernels, and the kernels, among which what was not measured counts as several."""
-        seconds, kernels = 0.0, float(work.kernels)
+        """The seconds of all but kernels, and as how many kernels counts what of it was not measured."""
+        seconds, kernels = 0.0, 0.0
         for name, (figure, instead) in KERNELS_INSTEAD.items():
             count = getattr(work, name)
             each = None if figure is None else getattr(self, figure)
@@ -124,7 +124,8 @@ KERNELS_INSTEAD: dict[str, tuple[str | None, float]] = {
     "transfers": (None, 10.0),
     "updated_tensors": (None, 1.0),
 }
-"""By the work, the figure of it and how many kernels it counts as where that was not measured.
+"""By the work, the figure of it and how many kernels it counts as where that was not measured: of compiled layers, on a
+CPU of others.
 
 On the hosts of two H200 (benchmarks/results/predicted_2xh200.json and hardware_2xh200.json) groups of 4.5 parameters
 took 0.16 ms in a pass, and 0.54 ms more with a gather or a sum; each parameter has the share of it that it has on a CPU

@@ -448,8 +448,7 @@ def test_roles_stand_for_all_ranks(plan: Plan, seed: int) -> None:
 @pytest.mark.parametrize("is_colocated", [False, True])
 @pytest.mark.parametrize("language", ["tp=1", "tp=2", "pp=2"])
 def test_roles_take_what_their_heaviest_lanes_take(microbatches: int, is_colocated: bool, language: str) -> None:
-    """Documents of all sizes on 16 ranks: the step is hardly longer than if all are played, and no shorter but by what
-    lanes of one role gain by taking turns, over microbatches, at having the most."""
+    """Documents of all sizes on 16 ranks: no rank is later, and the step is hardly longer than if all are played."""
     ranks = [*range(16)]
     vision, text = (ranks, ranks) if is_colocated else (ranks[:8], ranks[8:])
     plan, batch = example(
@@ -457,10 +456,9 @@ def test_roles_take_what_their_heaviest_lanes_take(microbatches: int, is_colocat
         f"modules.language.layout.ranks={text}", "modules.language.layout.tp=1", f"modules.language.layout.{language}",
         f"schedule.microbatches={microbatches}",
     )  # fmt: skip
-    exact = play(plan, H200, batch, Execution()).seconds
-    by_role = play(plan, H200, batch, Execution(), exact_ranks=0).seconds
-    in_turns = 1e-3 if microbatches > 1 else 1e-9
-    assert exact * (1 - in_turns) <= by_role <= exact * 1.02
+    exact = play(plan, UNTIMED, batch, Execution()).seconds
+    by_role = play(plan, UNTIMED, batch, Execution(), exact_ranks=0).seconds
+    assert exact * (1 - 1e-9) <= by_role <= exact * 1.02
 
 
 def test_roles_of_equal_lanes_take_what_their_ranks_take() -> None:

@@ -49,7 +49,7 @@ from counterpoint.simulate.sizes import BYTES
 _PATTERN = "*-" * 12
 _LAYERS = len(_PATTERN)
 _SPECIAL = 4
-"""Layers of a mixture of experts, or with a scan: their kernels fit into a GPU's queue, as those of the others do."""
+"""Layers of a mixture of experts, or with a scan."""
 
 _PASSES = 2
 """Forward and backward."""
@@ -135,7 +135,10 @@ class HostLayers:
         return self._seconds(Ways("kept", together)) - self._seconds("plain")
 
     def _gathered(self, together: bool) -> float:
-        """What it adds that they are gathered once."""
+        """What it adds that they are gathered once. A GPU's mesh of one rank starts nothing but copies them one by one,
+        which is no figure of a gather."""
+        if self._on_gpu and self._mesh().size() == 1:
+            raise NotMeasuredError(ONE_RANK)
         return (self._seconds(Ways("gathered", together)) - self._seconds(Ways("kept", together))) / _PASSES
 
     def _summed(self, together: bool) -> float:

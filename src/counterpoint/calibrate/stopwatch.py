@@ -32,7 +32,8 @@ _MOST_CALLS = 100
 """Most calls of a batch on a GPU: its queue holds about a thousand kernels, and a call starts up to ten."""
 
 _HOST_CALLS = 25
-"""Calls of which each is measured by a GPU's host: what it queues at once must fit into the queue."""
+"""Calls of which each is measured by a GPU's host. What a call launches fits into the queue, or the device keeps up
+with it, as it does with kernels that are shorter than their launches."""
 
 _COLD_BYTES, _COLD_BYTES_ON_CPU, _MOST_COPIES = 2**28, 2**24, 8
 """Inputs are copied until they have so many bytes, but not more often: caches hold less, on a CPU those of a core."""

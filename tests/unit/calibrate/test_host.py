@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
@@ -11,7 +12,7 @@ from torch.distributed.device_mesh import DeviceMesh
 
 from counterpoint import costs
 from counterpoint.calibrate import host
-from counterpoint.calibrate.host import HostLayers, How, Ways
+from counterpoint.calibrate.host import HostLayers, How, Sharded, Ways
 from counterpoint.calibrate.stopwatch import Call, NotMeasuredError, Stopwatch
 from counterpoint.config.training import PrecisionConfig
 from counterpoint.costs.hardware import Hardware
@@ -43,9 +44,10 @@ class Times:
         return self._seconds[how]
 
 
-def _layers(seconds: dict[How | Ways, float], hardware: Hardware = H200) -> HostLayers:
+def _layers(seconds: dict[How | Ways, float], hardware: Hardware = H200, ranks: int = 2) -> HostLayers:
     watch = cast(Stopwatch, Times(hardware.device, seconds))
-    return HostLayers(watch, lambda: hardware, lambda: cast(DeviceMesh, None), lambda: None, compiles=True)
+    mesh = cast(DeviceMesh, SimpleNamespace(size=lambda: ranks))
+    return HostLayers(watch, lambda: hardware, lambda: mesh, lambda: None, compiles=True)
 
 
 def test_a_figure_is_that_of_one_kernel_one_group_one_parameter_and_one_layer() -> None:
@@ -77,6 +79,20 @@ def test_a_figure_is_that_of_one_kernel_one_group_one_parameter_and_one_layer() 
     assert layers.exchange() == pytest.approx(6e-4)
     assert layers.mixture() == pytest.approx(2e-3)
     assert layers.scan() == pytest.approx(3e-3)
+
+
+def test_a_gpu_alone_gathers_and_sums_nothing() -> None:
+    """FSDP2 copies one parameter after the other there, and starts no exchange."""
+    seconds: dict[How | Ways, float] = {"plain": 1.0}
+    for together in (False, True):
+        for how, took in (("kept", 2.0), ("gathered", 4.0), ("summed", 6.0)):
+            seconds[Ways(cast(Sharded, how), together)] = took + (not together)
+    on_gpu, on_cpu = _layers(seconds, ranks=1), _layers(seconds, replace(H200, device="cpu"), ranks=1)
+    for name in ("gather", "gather_tensor", "sum", "sum_tensor"):
+        with pytest.raises(NotMeasuredError, match="one rank on each node"):
+            getattr(on_gpu, name)()
+        assert getattr(on_cpu, name)() > 0.0
+    assert on_gpu.group() == on_cpu.group() > 0.0
 
 
 def test_on_a_cpu_a_kernel_takes_what_the_tables_do_not_have() -> None:
@@ -136,9 +152,16 @@ def test_compiled_layers_read_two_numbers_of_rows_in_turn(monkeypatch: pytest.Mo
         return chain
 
     monkeypatch.setattr(layers, "_chain", watched)
-    layers._seconds("plain")
-    layers._seconds("compiled")
-    assert read == [32, 32, 32, 48]
+    for how in ("plain", "compiled", "mixed", "scanned"):
+        layers._seconds(how)
+    assert read == [32, 32, *(32, 48) * 3]
+
+
+def test_layers_that_are_cut_read_half_of_the_rows() -> None:
+    layers = _layers({}, replace(H200, device="cpu"))
+    for is_cut, own in ((False, 48), (True, 24)):
+        inputs, gradient, batch = layers._reading(48, torch.float32, is_cut=is_cut)
+        assert (inputs.shape[0], gradient.shape[0], batch.ids.shape[0]) == (own, own, 48)
 
 
 @pytest.mark.parametrize("how", ["plain", "recomputed", "mixed", "scanned"])

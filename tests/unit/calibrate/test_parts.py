@@ -24,7 +24,9 @@ from counterpoint.layers.attention import sublayer
 
 CPU = torch.device("cpu")
 QUICK = sizes_for("cpu", quick=True)
-NO_GROUPS = cast(Groups, SimpleNamespace())
+NO_GROUPS = cast(Groups, SimpleNamespace(data_mesh=lambda layout: SimpleNamespace(size=lambda: len(layout.ranks))))
+"""Groups that nothing is exchanged in."""
+
 ALONE = Ranks(0, 1, 1)
 
 

@@ -24,7 +24,7 @@ PARALLELIZE = [
     Mutant("parallelize.offload:HostStore.pack", "if key not in self._moved:", "if True:", (f"{_M}test_recompute.py",)),
     Mutant("layers.attention.sublayer:attend", "own_scale(width)", "own_scale(padded)", (f"{_M}test_attention_kernels.py",)),
     Mutant("layers.attention.kernels:_Varlen.forward", "scores.causal and scores.window is None", "scores.causal", (f"{_M}test_attention_kernels.py",)),
-    Mutant("layers.attention.kernels:_Varlen.forward", "(scores.window - 1, 0)", "(scores.window, 0)", (f"{_M}test_attention_kernels.py",)),
+    Mutant("layers.attention.kernels:_Varlen.forward", "scores.window - 1", "scores.window", (f"{_M}test_attention_kernels.py",)),
     Mutant("layers.attention.kernels:_Varlen.backward", ", scale=scale", "", (f"{_M}test_attention_kernels.py",)),
     Mutant("parallelize.blocks:cut_block", "offset[cut.dim] += start", "offset[cut.dim] = start", (*_BLOCKS, f"{_M}test_expert_table.py")),
     Mutant("parallelize.blocks:Block.tensor_copies", '1 if self.reduction == "shard" else size', "size", _BLOCKS),

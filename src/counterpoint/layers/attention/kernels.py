@@ -130,7 +130,8 @@ def has_varlen(queries: Tensor) -> bool:
 def attend_varlen(
     queries: Tensor, keys: Tensor, values: Tensor, borders: Tensor, longest: int, scores: Scores
 ) -> Tensor:
-    """Attention inside packed documents with torch's variable-length kernel."""
+    """Attention inside packed documents with torch's variable-length kernel; a window looks back only."""
+    assert scores.causal or scores.window is None, "windows are of decoders"
     mixed: Tensor = _Varlen.apply(queries, keys, values, borders, longest, scores)  # type: ignore[no-untyped-call]
     return mixed
 
@@ -147,8 +148,8 @@ class _Varlen(torch.autograd.Function):
         ctx: Any, queries: Tensor, keys: Tensor, values: Tensor, borders: Tensor, longest: int, scores: Scores
     ) -> Tensor:
         arguments = (borders, borders, longest, longest, 0.0, scores.causal and scores.window is None)
-        left, right = (-1, 0 if scores.causal else -1) if scores.window is None else (scores.window - 1, 0)
-        window = {"window_size_left": left, "window_size_right": right}
+        left = -1 if scores.window is None else scores.window - 1
+        window = {"window_size_left": left, "window_size_right": 0 if scores.causal else -1}
         mixed: Tensor
         mixed, sums, *states = torch.ops.aten._flash_attention_forward(
             queries, keys, values, *arguments, False, scale=scores.scale, **window

@@ -3,8 +3,8 @@
     torchrun --nproc-per-node=2 benchmarks/plain_path.py --steps 200 --json FILE
 
 Runs one after the other: with fast paths; with them again, which shows how far runs part because GPUs add in another
-order each time; twice more from initial values that are changed by as much as bfloat16 rounds, which shows how far runs
-part that round differently; and on the plain path of `comparison/plain.py`, which rounds at other places.
+order each time; twice more from initial values that are changed by half of what bfloat16 rounds, which shows how far
+runs part that round differently; and on the plain path of `comparison/plain.py`, which rounds at other places.
 """
 
 import argparse
@@ -35,12 +35,12 @@ RUNS = {"fast": "ours", "fast again": "ours", "nudged": "ours", "nudged otherwis
 
 _SEEDS = {"nudged": 1, "nudged otherwise": 2}
 
-_ROUNDING = 2.0**-9
-"""The largest relative error of a bfloat16."""
+_NUDGE = 2.0**-9
+"""Half of the largest relative error of a bfloat16."""
 
 
 class _Nudged(HybridOurs):
-    """Ours from initial values that are changed by up to what bfloat16 rounds."""
+    """Ours from initial values that are changed by up to a nudge of themselves."""
 
     seed = 0
 
@@ -53,7 +53,7 @@ class _Nudged(HybridOurs):
                 generator = torch.Generator(values.device).manual_seed(self.seed + len(_SEEDS) * number)
                 drawn = torch.rand(values.shape, generator=generator, device=values.device, dtype=values.dtype)
                 with torch.no_grad():
-                    values.mul_(1.0 + _ROUNDING * (2.0 * drawn - 1.0))
+                    values.mul_(1.0 + _NUDGE * (2.0 * drawn - 1.0))
 
 
 def arguments() -> argparse.Namespace:

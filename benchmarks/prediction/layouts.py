@@ -139,10 +139,7 @@ HYBRID_ON_1 = _on_one(
     ("4 microbatches", "schedule.microbatches=4"),
     ("1, language recomputed", "schedule.microbatches=1 modules.language.recompute=full"),
     ("1, recomputed but attention", "schedule.microbatches=1 both.recompute=full both.recompute_keeps=[attention]"),
-    (
-        "1, cheap parts recomputed",
-        "schedule.microbatches=1 modules.language.recompute=[norms,activations,convs]",
-    ),
+    ("1, cheap parts recomputed", "schedule.microbatches=1 modules.language.recompute=[norms,activations,convs]"),
     ("2, tower recomputed", "schedule.microbatches=2 modules.vision.recompute=full"),
     ("2, language offloaded", "schedule.microbatches=2 modules.language.offload=true"),
 )

@@ -2,9 +2,8 @@
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import zip_longest
 from typing import Any
 
 from counterpoint.simulate.estimate import Estimate
@@ -57,7 +56,7 @@ class Row:
     @property
     def seconds(self) -> float:
         """The mean over the batches of the median of their timed steps, as the estimate is the mean over batches."""
-        return statistics.fmean(statistics.median(steps) for steps in self._by_batch().values())
+        return _of_batches(self._by_batch())
 
     @property
     def spread(self) -> float:
@@ -66,23 +65,34 @@ class Row:
 
     @property
     def halves(self) -> tuple[float, float]:
-        """Two repeated measurements: every other step of each batch."""
-        parts = [(steps[::2], steps[1::2] or steps) for steps in self._by_batch().values()]
-        first, second = (statistics.fmean(map(statistics.median, half)) for half in zip(*parts, strict=True))
-        return first, second
+        """Two repeated measurements: the two halves of the passes, or of one pass every other step of each batch."""
+        middle = len(self.passes) // 2
+        if middle:
+            first, second = self._by_batch(last=middle), self._by_batch(first=middle)
+        else:
+            first, second = (
+                {batch: steps[begin::2] or steps for batch, steps in self._by_batch().items()} for begin in (0, 1)
+            )
+        return _of_batches(first), _of_batches(second)
 
-    def _by_batch(self) -> dict[int, list[float]]:
-        """The timed steps of each batch; without batches, as older files have it, all of one."""
+    def _by_batch(self, first: int = 0, last: int | None = None) -> dict[int, list[float]]:
+        """The timed steps of each batch, in some of the passes; without batches, as older files have it, all of one."""
         found: dict[int, list[float]] = {}
-        for steps, batches in zip_longest(self.passes, self.batches, fillvalue=()):
-            for second, batch in zip_longest(steps, batches, fillvalue=0):
-                found.setdefault(int(batch), []).append(second)
+        batches = self.batches or [[0] * len(steps) for steps in self.passes]
+        for steps, of_steps in zip(self.passes[first:last], batches[first:last], strict=True):
+            for second, batch in zip(steps, of_steps, strict=True):
+                found.setdefault(batch, []).append(second)
         return found
 
     @property
     def error(self) -> float:
         """How much more than measured the estimate is, as a share of what was measured."""
         return self.predicted_seconds / self.seconds - 1.0
+
+
+def _of_batches(steps: Mapping[int, Sequence[float]]) -> float:
+    """The mean over batches of the median of their steps."""
+    return statistics.fmean(map(statistics.median, steps.values()))
 
 
 def _quartiles_apart(steps: Sequence[float]) -> float:

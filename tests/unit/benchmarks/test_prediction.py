@@ -5,13 +5,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from counterpoint.setup.run import build_plan
+from counterpoint.verify.pool import Pool
 from prediction.layouts import SUITES, Layout, config_of
-from prediction.measured import Measured
+from prediction.measured import Effort, Measured, measure
 from prediction.rows import Row, correlation, interval, summary, table, words
 
 
 def row(name: str, measured: float, predicted: float, size: int = 0) -> Row:
-    ranks = [Measured(blocks=[[measured, measured * 1.1], [measured]], held_bytes=size) for _rank in range(2)]
+    steps = [[measured, measured * 1.1], [measured]]
+    ranks = [Measured(blocks=steps, batches=[[0, 0], [0]], held_bytes=size) for _rank in range(2)]
     made = Row(name, "tiny", predicted_seconds=predicted, predicted_bytes=size)
     made.take(ranks)
     return made
@@ -34,9 +36,43 @@ def test_an_interval_holds_its_correlation_and_shrinks_with_pairs(rho: float, co
 
 def test_a_step_is_as_long_as_on_its_slowest_rank() -> None:
     made = Row("one", "tiny")
-    made.take([Measured(blocks=[[1.0, 5.0], [2.0]]), Measured(blocks=[[3.0, 4.0], [1.0]])])
+    batches = [[0, 0], [0]]
+    made.take([
+        Measured(blocks=[[1.0, 5.0], [2.0]], batches=batches), Measured(blocks=[[3.0, 4.0], [1.0]], batches=batches)
+    ])  # fmt: skip
     assert made.passes == [[3.0, 5.0, 2.0]]
     assert made.seconds == 3.0
+
+
+def _passes(*passes: tuple[list[float], list[int]]) -> Row:
+    made = Row("one", "tiny")
+    for steps, batches in passes:
+        made.take([Measured(blocks=[steps], batches=[batches])])
+    return made
+
+
+def test_each_batch_counts_as_much_however_often_it_was_timed() -> None:
+    made = _passes(([10.0, 4.0, 12.0, 10.0], [1, 0, 1, 1]))
+    assert made.seconds == 7.0
+    assert made.spread == pytest.approx((0.0 + 2.0) / 2)
+    assert Row("older", "tiny", passes=[[10.0, 4.0, 12.0]]).seconds == 10.0
+
+
+def test_repeated_measurements_are_passes_or_every_other_step_of_one() -> None:
+    assert _passes(([1.0, 2.0], [0, 1]), ([3.0, 8.0], [0, 1])).halves == (1.5, 5.5)
+    assert _passes(([1.0, 2.0, 3.0, 8.0], [0, 1, 0, 1])).halves == (1.5, 5.5)
+    assert Row("older", "tiny", passes=[[1.0, 2.0, 3.0]]).halves == (2.0, 2.0)
+
+
+def test_steps_are_timed_with_the_batches_that_take_turns() -> None:
+    (layout,) = (one for one in SUITES["pair1"] if one.name == "1 microbatch")
+    config = config_of(layout, ["run.device=cpu"], small=True)
+    effort = Effort(rounds=2, steps=3, warmup=1, batches=2)
+    with Pool(1, "cpu") as pool:
+        (found,) = pool.run(measure, {"one": config}, effort)["one"]
+    # Two steps before all blocks, since each batch has one, and one before each.
+    assert found.batches == [[1, 0, 1], [1, 0, 1]]
+    assert [len(block) for block in found.blocks] == [3, 3]
 
 
 def test_the_summary_compares_bests_and_medians() -> None:

@@ -130,7 +130,8 @@ _Record = TypeVar("_Record", Load, StepRecord, ModuleRecord, GroupRecord, Datase
 
 
 def read_metrics(run: Path) -> Metrics | None:
-    """`metrics.jsonl` of a run, or None without one; the last record of a step counts."""
+    """`metrics.jsonl` of a run, or None without one: the steps of the last start, and of earlier ones those before it;
+    the last record of a step counts."""
     file = run / METRICS_FILE
     if not file.is_file():
         return None
@@ -144,7 +145,7 @@ def read_metrics(run: Path) -> Metrics | None:
             _take(json.loads(line), steps, evaluations, datasets, skipped)
         except (ValueError, KeyError, TypeError):
             unreadable += 1
-    splits = {split: tuple(sorted(losses.items())) for split, losses in evaluations.items()}
+    splits = {split: tuple(sorted(losses.items())) for split, losses in evaluations.items() if losses}
     ordered = tuple(steps[step] for step in sorted(steps))
     return Metrics(ordered, splits, unreadable, datasets, tuple(sorted(skipped)))
 
@@ -186,8 +187,12 @@ def _take(
 ) -> None:
     if "data" in data:
         datasets[data["data"]] = _record(DatasetRecord, data)
-        # Training starts after this step, so steps of earlier starts after it are repeated.
-        skipped.difference_update({step for step in skipped if step > data["step"]})
+        # Training starts after this step, so what earlier starts recorded after it is of steps that are gone.
+        begun = data["step"]
+        skipped.difference_update({step for step in skipped if step > begun})
+        _leave(steps, begun)
+        for losses in evaluations.values():
+            _leave(losses, begun)
         return
     if "skipped" in data:
         skipped.add(data["step"])
@@ -202,6 +207,12 @@ def _take(
     losses = {name: data[key] for key, name in _FURTHER.items() if key in data} | data.get("losses", {})
     loads = {layer: _record(Load, load) for layer, load in data.get("expert_loads", {}).items()}
     steps[data["step"]] = _record(StepRecord, {**data, "modules": modules, "losses": losses, "loads": loads})
+
+
+def _leave(of_steps: dict[int, Any], begun: int) -> None:
+    """Remove what is of later steps."""
+    for step in [step for step in of_steps if step > begun]:
+        del of_steps[step]
 
 
 def _module_record(values: dict[str, Any]) -> ModuleRecord:

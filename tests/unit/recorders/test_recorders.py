@@ -132,3 +132,15 @@ def test_two_of_a_kind_have_names_of_their_own(tmp_path: Path, monkeypatch: pyte
     for recorder in open_recorders([CsvSection()] * 3, recording, names.append):
         recorder.close(True)
     assert names[::2] == ["csv", "csv-2", "csv-3"]
+
+
+def test_a_line_that_a_crash_cut_off_takes_none_with_it(tmp_path: Path) -> None:
+    run(tmp_path)
+    file = tmp_path / "metrics.jsonl"
+    before = file.read_text().splitlines()
+    file.write_text(file.read_text() + '{"step": 8, "lo')
+    run(tmp_path, goes_on=True)
+    lines = file.read_text().splitlines()
+    assert lines == [*before, '{"step": 8, "lo', *before]
+    run(tmp_path, goes_on=True)
+    assert file.read_text().splitlines() == [*lines, *before]

@@ -208,6 +208,25 @@ def test_skipped_steps_are_counted_and_named(run: Path) -> None:
     assert "skipped without" not in _page(run).text
 
 
+def test_steps_of_an_abandoned_start_are_no_longer_the_runs(run: Path) -> None:
+    """One that went on from an older checkpoint, and ended earlier, trained with other values."""
+    started = {"data": "emoji", "documents": 9, "counted": 9, "kept": 9, "cut": 0, "lost": 0, "left_out": {},
+               "without_loss": {}}  # fmt: skip
+    held = {"evaluation": "held", "loss": 3.0}
+    first = (
+        _step(1, 6.0),
+        {**held, "step": 1},
+        _step(5, 5.0),
+        _step(10, 4.0),
+        {"evaluation": "late", "step": 9, "loss": 1.0},
+    )
+    _write_lines(run, {**started, "step": 0}, *first, {**held, "step": 10}, {**started, "step": 5}, _step(7, 4.5))
+    metrics = read_metrics(run)
+    assert metrics is not None
+    assert [record.step for record in metrics.steps] == [1, 5, 7]
+    assert metrics.evaluations == {"held": ((1, 3.0),)}
+
+
 def test_records_of_modules_that_the_config_lost_leave_a_page(run: Path) -> None:
     _write_lines(run, {**_step(1, 6.0), "modules": {"sonar": _module(1e-3), "vision": _module(1e-3)}})
     (run / "timeline.json").write_text(json.dumps({"step": 1, "ranks": {"0": [_bar("sonar.0F0")]}}))

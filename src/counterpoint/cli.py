@@ -223,8 +223,11 @@ def train(
     """Train; starts local ranks, or joins those of torchrun or Slurm."""
     from counterpoint.config.load import load_config
     from counterpoint.run import train as run
+    from counterpoint.setup.run_folder import check_place
 
-    run(load_config(config, overrides or ()), port=port)
+    loaded = load_config(config, overrides or ())
+    check_place(loaded, config, overrides or ())
+    run(loaded, port=port)
 
 
 @app.command()

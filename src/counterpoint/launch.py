@@ -37,6 +37,7 @@ _SIGNAL_BASE = 128
 _STEP_TASKS = "SLURM_STEP_NUM_TASKS"
 _NODE_LISTS = ("SLURM_STEP_NODELIST", "SLURM_JOB_NODELIST")
 _TASKS_OF_NODES = "SLURM_STEP_TASKS_PER_NODE"
+_RESTARTS = ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT")
 _LARGEST_PORT = 2**16 - 1
 _START_RANKS = "start ranks with torchrun or srun, or unset RANK to start them here"
 
@@ -85,6 +86,11 @@ def _first_host(environment: Mapping[str, str]) -> str:
         f"{_NODE_LISTS[0]}: got nothing in the environment, expected the hosts of Slurm's step; start ranks with srun, "
         "or set MASTER_ADDR to the host of rank 0"
     )
+
+
+def restarts(environment: Mapping[str, str]) -> int:
+    """How often torchrun or Slurm has started these ranks again; raises InputError for junk."""
+    return max(_number(environment, name) if name in environment else 0 for name in _RESTARTS)
 
 
 def check_world(expected: int, environment: Mapping[str, str]) -> int:

@@ -2,8 +2,9 @@
 
 import fcntl
 import json
+import os
 import platform
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import TextIO
@@ -13,6 +14,7 @@ from counterpoint.config.load import dump_config, read_run_config
 from counterpoint.config.run_files import CONFIG_FILE, PLAN_FILE, VERSIONS_FILE
 from counterpoint.config.schema import Config
 from counterpoint.errors import CheckpointError, ConfigError, DataError
+from counterpoint.launch import restarts
 from counterpoint.optimizers import OPTIMIZERS
 from counterpoint.optimizers.kind import OptimizerKind
 from counterpoint.plan.form import form_of
@@ -38,20 +40,32 @@ def open_run_folder(config: Config, plan: Plan) -> Path:
     """
     check_run_folder(config, plan.facts)
     folder = Path(config.run.dir)
-    if config.checkpoint.resume == "none":
-        _set_aside(folder / "checkpoints")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if config.checkpoint.resume == "none":
+            _set_aside(folder / "checkpoints")
             (folder / EXCLUSIONS_FILE).unlink(missing_ok=True)
-        (folder / CONFIG_FILE).write_text(dump_config(config))
-        (folder / "plan.txt").write_text(f"{_placement_text(plan)}\n\n{format_programs(plan.schedule.programs)}\n")
-        (folder / PLAN_FILE).write_text(json.dumps(form_of(plan)))
+        _write(folder / CONFIG_FILE, dump_config(config))
+        _write(folder / "plan.txt", f"{_placement_text(plan)}\n\n{format_programs(plan.schedule.programs)}\n")
+        _write(folder / PLAN_FILE, json.dumps(form_of(plan)))
         record_bases(folder, config)
-        (folder / VERSIONS_FILE).write_text(json.dumps(_versions(config), indent=1))
+        _write(folder / VERSIONS_FILE, json.dumps(_versions(config), indent=1))
     except OSError as error:
         raise DataError(f"run.dir: {folder} cannot be written ({error.strerror}); choose another folder") from None
     return folder
+
+
+def check_place(config: Config, file: Path, overrides: Sequence[str]) -> None:
+    """Raise ConfigError for the config file of a run whose folder was moved or copied, unless `overrides` name one: the
+    folder of before is not the one that is meant."""
+    if any(override.partition("=")[0].partition(".")[0] == "run" for override in overrides):
+        return
+    here, there = file.parent, Path(config.run.dir)
+    if file.name == CONFIG_FILE and (here / "checkpoints").is_dir() and here.resolve() != there.resolve():
+        raise ConfigError(
+            f"run.dir: got {there} in the config of the run in {here}, expected that folder; to go on with it set "
+            f"run.dir={here}, to begin another run name a folder of its own"
+        )
 
 
 def check_run_folder(config: Config, facts: Mapping[str, ModelFacts]) -> OpenedCheckpoint | None:
@@ -60,6 +74,7 @@ def check_run_folder(config: Config, facts: Mapping[str, ModelFacts]) -> OpenedC
     Raises CheckpointError if it is of other models, updates or data, or if all are damaged; writes nothing.
     """
     folder = Path(config.run.dir)
+    _refuse_to_start_over(config, folder)
     steps = steps_to_try(folder, config.checkpoint)
     if not steps:
         return None
@@ -70,11 +85,29 @@ def check_run_folder(config: Config, facts: Mapping[str, ModelFacts]) -> OpenedC
     return opened
 
 
+def _refuse_to_start_over(config: Config, folder: Path) -> None:
+    """Raise CheckpointError where a launcher that starts a run again would begin it anew, beside what it has saved."""
+    restart = restarts(os.environ)
+    if restart and config.checkpoint.resume == "none" and any((folder / "checkpoints").glob("step-*")):
+        raise CheckpointError(
+            f"checkpoint.resume: got none in restart {restart} by the launcher, where {folder} holds checkpoints, "
+            "expected auto, since a run that is started again should go on; set checkpoint.resume=auto"
+        )
+
+
 def _set_aside(checkpoints: Path) -> None:
     """Rename an earlier run's checkpoints, so that a run from the start neither resumes from nor deletes them."""
     if any(checkpoints.glob("step-*")):
-        number = 1 + sum(1 for _earlier in checkpoints.parent.glob("checkpoints-*"))
+        named = (earlier.name.removeprefix("checkpoints-") for earlier in checkpoints.parent.glob("checkpoints-*"))
+        number = 1 + max((int(name) for name in named if name.isdecimal()), default=0)
         checkpoints.rename(checkpoints.with_name(f"checkpoints-{number}"))
+
+
+def _write(file: Path, text: str) -> None:
+    """Write a file that is whole at any time: a later start reads it."""
+    partial = file.with_name(f"{file.name}.partial")
+    partial.write_text(text)
+    partial.replace(file)
 
 
 def lock_run_folder(folder: Path) -> TextIO:
@@ -102,12 +135,19 @@ def _placement_text(plan: Plan) -> str:
 
 
 def _check_models(config: Config, folder: Path) -> None:
-    try:
-        before = read_run_config(folder / CONFIG_FILE).modules
-        old = model_keys(before)
-    except ConfigError:
+    """Raise CheckpointError unless the run's config, if the folder has one, is of the same models."""
+    file = folder / CONFIG_FILE
+    if not file.exists():
         return
-    new = model_keys(config.modules)
+    try:
+        earlier = read_run_config(file)
+    except ConfigError as error:
+        raise CheckpointError(
+            f"run.dir: {folder} holds checkpoints whose config cannot be read ({error}), expected that of the run; "
+            f"restore {file}, remove it if you know that the models are the same, or choose another run.dir"
+        ) from None
+    before = earlier.modules
+    old, new = ({**model_keys(one.modules), **_edge_keys(one)} for one in (earlier, config))
     differing = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
     if differing:
         key = differing[0]
@@ -123,6 +163,14 @@ def _check_models(config: Config, folder: Path) -> None:
                 f"{kinds[0]!r} there, got {kinds[1]!r}; restore it, or choose another run.dir and start from the "
                 f"values with modules.{name}.init_from"
             )
+
+
+def _edge_keys(config: Config) -> dict[str, object]:
+    """What edges say of the models by key: where features of further depths enter, which no tensor shows."""
+    return {
+        f"the edge of {edge.source} and {edge.target} with depths": [depth.model_dump() for depth in edge.depths]
+        for edge in config.edges
+    }
 
 
 def _check_moments(config: Config, facts: Mapping[str, ModelFacts], opened: OpenedCheckpoint) -> None:

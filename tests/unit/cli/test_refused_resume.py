@@ -124,3 +124,17 @@ def test_a_state_that_is_none(counterpoint: Command, config: Path, tmp_path: Pat
 def test_starting_anew_is_the_remedy(counterpoint: Command, config: Path) -> None:
     with pytest.raises(AssertionError, match="as far as starting ranks"):
         counterpoint("train", config, "run.seed=1", "checkpoint.resume=none")
+
+
+def test_the_config_of_a_run_that_was_moved_is_refused(config: Path, tmp_path: Path, counterpoint: Command) -> None:
+    """It names the folder of before, in which nothing would be resumed from."""
+    (tmp_path / "run").rename(tmp_path / "moved")
+    before = (tmp_path / "moved" / "config.yaml").read_text()
+    ended = counterpoint("train", tmp_path / "moved" / "config.yaml")
+    words = ("expected that folder", f"run.dir={tmp_path / 'moved'}")
+    _refused(ended, tmp_path / "moved", before, *words)
+    assert not (tmp_path / "run").exists()
+    # Named, the folder is what was meant; this one's data differs.
+    named = (f"run.dir={tmp_path / 'moved'}", "run.seed=1")
+    ended = counterpoint("train", tmp_path / "moved" / "config.yaml", *named)
+    _refused(ended, tmp_path / "moved", before, "with run.seed 0, got 1")

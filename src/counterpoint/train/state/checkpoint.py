@@ -99,7 +99,7 @@ def checkpoint_folder(run: Path, step: int) -> Path:
 def list_checkpoints(run: Path) -> list[int]:
     """Steps of the complete checkpoints of a run, ascending."""
     folders = (run / "checkpoints").glob("step-*")
-    return sorted(int(folder.name.removeprefix("step-")) for folder in folders if folder.name[5:].isdigit())
+    return sorted(int(folder.name.removeprefix("step-")) for folder in folders if folder.name[5:].isdecimal())
 
 
 def unverified(folder: Path) -> str | None:

@@ -66,6 +66,20 @@ def test_one_that_fails_is_said_and_the_checkpoint_stays(tmp_path: Path, capsys:
     assert "exports is a file, expected a folder for" in said
 
 
+def test_folders_of_others_are_never_removed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = _config(tmp_path, every_steps=1, keep_last=1, path=str(tmp_path / "exports"))
+    for step in (2, 5):
+        (tmp_path / "exports" / f"step-{step:08d}").mkdir(parents=True)
+        (tmp_path / "exports" / f"step-{step:08d}" / "theirs").write_text("work")
+    _train(config, [4, 5, 6])
+    names = [folder.name for folder in sorted((tmp_path / "exports").iterdir())]
+    assert names == ["step-00000002", "step-00000005", "step-00000006"]
+    assert all((tmp_path / "exports" / name / "theirs").exists() for name in names[:2])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "the export of step 5 failed, training goes on: checkpoint.hub.path:" in said
+    assert "is there and not an export of this run" in said
+
+
 def test_what_cannot_be_exported_is_refused_before_it_runs(tmp_path: Path) -> None:
     config = _config(tmp_path)
     elsewhere = load_config(config, [f"modules.language.init_from.path={tmp_path / 'copy'}"])

@@ -1,6 +1,8 @@
 """How long a rank waited for others: the rest of its time it was busy with its own work."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 
@@ -17,6 +19,14 @@ class WaitClock:
         self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
         self._waited += time.perf_counter() - self._entered
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """A time that counts neither as waiting nor as work."""
+        began, waited = time.perf_counter(), self._waited
+        yield
+        self._waited = waited
+        self._since += time.perf_counter() - began
 
     def take_busy(self) -> float:
         """Seconds since the last call, or since the start, without waits."""

@@ -23,6 +23,9 @@ class Listener(Protocol):
     def step(self, step: int, result: StepResult, inputs: StepInputs) -> None:
         """A training step ended."""
 
+    def leave_out(self, seconds: float) -> None:
+        """So many seconds that just passed were not those of training steps."""
+
     def compiled(self, step: int, mine: Compiled) -> None:
         """The first step compiled something, on this rank what `mine` says."""
 

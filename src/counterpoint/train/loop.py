@@ -1,6 +1,7 @@
 """The one step loop: read, run, log, evaluate, save."""
 
 import signal
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -121,11 +122,8 @@ class Trainer:
             is_evaluated = self._pace.is_evaluated(done)
             if is_saved or is_evaluated:
                 self._read_results(launched)
-            if is_saved:
-                self._save(done)
-            if is_evaluated:
-                for split, loss in self._evaluator.run(done, self._data.corpus.evaluation, self._is_stopped):
-                    self._callbacks.evaluation(done, split, loss)
+                with self._apart():
+                    self._finish_step(done, is_saved=is_saved, is_evaluated=is_evaluated)
             if self._stopped:
                 if not is_saved:
                     self._save(done)
@@ -135,6 +133,21 @@ class Trainer:
         self._tell_saved()
         if self._stopped and self._signals.heard_anywhere(self._groups.control):
             raise SignalledError(self._signals.heard or signal.SIGTERM)
+
+    def _finish_step(self, done: int, *, is_saved: bool, is_evaluated: bool) -> None:
+        if is_saved:
+            self._save(done)
+        if is_evaluated:
+            for split, loss in self._evaluator.run(done, self._data.corpus.evaluation, self._is_stopped):
+                self._callbacks.evaluation(done, split, loss)
+
+    @contextmanager
+    def _apart(self) -> Iterator[None]:
+        """Work between two steps, whose time is not theirs."""
+        began = time.perf_counter()
+        with self._engine.waits.paused():
+            yield
+        self._recorder.leave_out(time.perf_counter() - began)
 
     @contextmanager
     def _compiling(self, step: int) -> Iterator[None]:

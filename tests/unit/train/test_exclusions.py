@@ -95,7 +95,7 @@ def _train(
     monkeypatch.setattr(loop, "Timelines", lambda *_arguments: SimpleNamespace(add=lambda *_step: None))
     idle: Any = SimpleNamespace(
         resume=lambda *_arguments: Resumption(state), save=run.save, poll=lambda: None, finish=lambda: None,
-        take_published=list,
+        take_published=list, leave_out=lambda _seconds: None,
         step=lambda *_arguments: None, data=lambda *_arguments: None, bad=run.bad, resumed=lambda _resumption: None,
         begin=lambda: None, end=lambda: (), arrived=lambda _action: None, device="cpu",
         watchdog=SimpleNamespace(enter=lambda *_arguments, **_named: None),

@@ -40,7 +40,7 @@ class RunRecorder:
         self._control = groups.control
         self._every, self._last = log.every_steps, recording.steps
         self._is_leader = groups.world.rank == plan.placement.active[0]
-        self._since, self._tokens, self._steps, self._skipped = time.perf_counter(), 0, 0, 0
+        self._since, self._tokens, self._steps, self._skipped, self._bad = time.perf_counter(), 0, 0, 0, 0
         self._metrics = {name: METRICS[name] for name in log.metrics}
         self._recorders: tuple[Recorder, ...] = ()
         if self._is_leader:
@@ -58,13 +58,15 @@ class RunRecorder:
         """Record a training step; peak memory and busy time are gathered from all ranks at logged steps."""
         self._tokens += sum(document.tokens for document in inputs.batch.documents)
         self._steps += 1
+        self._bad += result.bad
         if step != 1 and step % self._every and step != self._last:
             self._record(Record(step=step))
             return
         gathered = self._gathered()
         # Results are read one step later, or at once before a checkpoint, so the time of reading is not the step's end.
         passed, tokens, steps, skipped = result.ended - self._since, self._tokens, self._steps, self._skipped
-        self._since, self._tokens, self._steps, self._skipped = result.ended, 0, 0, 0
+        bad, self._since = self._bad, result.ended
+        self._tokens, self._steps, self._skipped, self._bad = 0, 0, 0, 0
         if gathered is None:
             return
         memory, busy = gathered
@@ -77,7 +79,7 @@ class RunRecorder:
             "tokens_per_second": tokens / passed,
             "step_seconds": passed / steps,
             "gradient_norm": result.norm,
-            "bad_payloads": result.bad,
+            "bad_payloads": bad,
             **({"skipped_steps": skipped} if skipped else {}),
             **({"compilations": count} if (count := compilations()) else {}),
             **_routing(result),
@@ -89,6 +91,10 @@ class RunRecorder:
         asked = self._asked(step, values) if self._metrics else {}
         values |= {"metrics": asked} if asked else {}
         self._record(Record(step=step, values=values, status=status_of(values, loss.mean, self._trained, self._bubble)))
+
+    def leave_out(self, seconds: float) -> None:
+        """Do not count time that just passed as that of training steps."""
+        self._since += seconds
 
     def _asked(self, step: int, values: Mapping[str, Any]) -> dict[str, float | None]:
         """The values of the config's metrics for a logged step; a metric that raises is reported once and dropped."""

@@ -8,6 +8,7 @@ from typing import Any, final
 import torch
 
 from counterpoint.config.run_files import TIMELINE_FILE
+from counterpoint.execute.rank_log import OWN
 from counterpoint.execute.tree import Tree
 from counterpoint.plan.action import Action
 
@@ -90,4 +91,8 @@ class Timelines:
         if gathered is not None:
             self._steps.append({"step": step, "ranks": {str(number): entries for number, entries in gathered}})
             text = json.dumps({"device": self._device, "steps": self._steps})
-            (self._run / TIMELINE_FILE).write_text(text)
+            try:
+                (self._run / TIMELINE_FILE).write_text(text)
+            except OSError as error:
+                # A diagram less is no reason to end a training.
+                OWN.warning("step %d: %s was not written (%s), training goes on", step, TIMELINE_FILE, error.strerror)

@@ -77,13 +77,17 @@ def test_seconds_and_tokens_are_of_the_steps_since_the_last_record(
     norms = dict.fromkeys(plan.graph.modules, 1.0)
     result = StepResult(
         loss=1.0, balance_loss=0.0, mtp_loss=None, expert_load=None, norm=1.0, module_norms=norms,
-        learning_rates=norms, stop=False, bad=0, ended=0.0, further={"language.z_loss": 2.5},
+        learning_rates=norms, stop=False, bad=1, ended=0.0, further={"language.z_loss": 2.5},
     )  # fmt: skip
-    tokens = []
+    tokens, apart = [], 0.0
     for step in range(1, 10):
         batch = plan.batch(step, corpus.packs(step))
         tokens.append(sum(document.tokens for document in batch.documents))
-        recorder.step(step, replace(result, ended=100.0 + step * 3.0), StepInputs(batch, {}, {}))
+        recorder.step(step, replace(result, ended=100.0 + step * 3.0 + apart), StepInputs(batch, {}, {}))
+        if step in (4, 6):
+            # A save or an evaluation between two steps.
+            apart += 100.0
+            recorder.leave_out(100.0)
     recorder.evaluation(9, "held", 1.5, {"language.z_loss": 2.0})
     recorder.close(True)
     *records, evaluated = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
@@ -93,6 +97,7 @@ def test_seconds_and_tokens_are_of_the_steps_since_the_last_record(
     assert "Loss: language.z_loss" in write_report(tmp_path).read_text()
     assert [record["step"] for record in records] == [1, 4, 8]
     assert [record["step_seconds"] for record in records] == pytest.approx([3.0, 3.0, 3.0])
+    assert [record["bad_payloads"] for record in records] == [1, 3, 4]
     assert records[1]["tokens_per_second"] == pytest.approx(sum(tokens[1:4]) / 9.0)
     assert records[2]["tokens_per_second"] == pytest.approx(sum(tokens[4:8]) / 12.0)
 

@@ -1,6 +1,7 @@
 """Timed steps on the clock of a CPU: marks of actions and of the rows that they wait for."""
 
 import json
+import logging
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -41,6 +42,14 @@ def test_every_timed_step_is_in_the_file(tmp_path: Path) -> None:
     assert written["device"] == "cpu"
     assert [one["step"] for one in written["steps"]] == [2, 4]
     assert written["steps"][0]["ranks"] == {"0": [{"action": "S", "start": 1.0, "end": 2.0}]}
+
+
+def test_a_timeline_that_cannot_be_written_ends_no_training(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    alone: Any = SimpleNamespace(gather=lambda own: [own])
+    timelines = Timelines(tmp_path / "gone", "cpu", alone, 0)
+    with caplog.at_level(logging.WARNING):
+        timelines.add(2, TimedStep([("begin", False, 0.0), ("S", False, 1.0), ("end", False, 2.0)], on_cuda=False))
+    assert "step 2: timeline.json was not written (No such file or directory), training goes on" in caplog.text
 
 
 def test_timed_steps_count_from_the_start_and_a_short_run_times_its_last() -> None:

@@ -46,10 +46,13 @@ from counterpoint.simulate.operations import Operation, PartOperations, Setting,
 from counterpoint.simulate.seconds import calls_of, kernels_of, seconds_of
 from counterpoint.simulate.sizes import BYTES
 
-_PATTERN = "*-" * 12
-_LAYERS = len(_PATTERN)
+_LAYERS, _LAYERS_ON_CPU = 24, 8
+"""Layers of attention and MLPs in turn. A training has more than fit into the caches of a GPU's host; on a CPU, where
+figures are differences of long times, noise would grow with more."""
+
 _SPECIAL = 4
-"""Layers of a mixture of experts, or with a scan."""
+_SPECIAL_PATTERNS = {"mixed": "E" * _SPECIAL, "scanned": "M" * _SPECIAL}
+"""Layers of a mixture of experts, or with a scan, by how they run."""
 
 _PASSES = 2
 """Forward and backward."""
@@ -98,7 +101,9 @@ class HostLayers:
         self._on_gpu, self._rows, width = on_gpu, 128 if on_gpu else 32, 256 if on_gpu else 64
         self._precision = PrecisionConfig(compute="bfloat16" if on_gpu else "float32")
         self._width = width
-        self._models = {pattern: _model(pattern, width) for pattern in (_PATTERN, "E" * _SPECIAL, "M" * _SPECIAL)}
+        self._layers = _LAYERS if on_gpu else _LAYERS_ON_CPU
+        self._pattern = "*-" * (self._layers // 2)
+        self._models = {one: _model(one, width) for one in (self._pattern, *_SPECIAL_PATTERNS.values())}
         self._found: dict[How | Ways, float] = {}
 
     def kernel(self, *, is_compiled: bool) -> float:
@@ -150,15 +155,15 @@ class HostLayers:
         """What a group and what a parameter has of the seconds that all layers take apart, neither less than nothing:
         together they have one group, and as many parameters."""
         apart = _more_than_nothing(seconds(False))
-        tensors = sum(len(part.tensors) for part in facts_of(self._models[_PATTERN]).parts if _is_layer(part.name))
-        group = min(max((apart - seconds(True)) / (_LAYERS - 1), 0.0), apart / _LAYERS)
-        tensor = (apart - group * _LAYERS) / tensors
+        tensors = sum(len(part.tensors) for part in facts_of(self._models[self._pattern]).parts if _is_layer(part.name))
+        group = min(max((apart - seconds(True)) / (self._layers - 1), 0.0), apart / self._layers)
+        tensor = (apart - group * self._layers) / tensors
         return max(group, _LEAST_SECONDS), max(tensor, _LEAST_SECONDS)
 
     def recomputed(self) -> float:
         """A layer that is recomputed, in a pass, beside its kernels."""
         kernels = self._kernels("recomputed") * self.kernel(is_compiled=False)
-        return _more_than_nothing((self._beside_tables("recomputed") - kernels) / _PASSES / _LAYERS)
+        return _more_than_nothing((self._beside_tables("recomputed") - kernels) / _PASSES / self._layers)
 
     def exchange(self) -> float:
         """An exchange of rows between the ranks of a layer, in forward and backward."""
@@ -205,7 +210,7 @@ class HostLayers:
         return [one for part in self._parts(how) for one in part.forward]
 
     def _parts(self, how: How) -> list[PartOperations]:
-        facts = facts_of(self._models[_pattern_of(how)])
+        facts = facts_of(self._models[self._pattern_of(how)])
         layout = Layout(module="layers", ranks=(0, 1), tp=2) if how == "cut" else Layout(module="layers", ranks=(0,))
         setting = Setting(
             layout=layout, value_bytes=BYTES[self._precision.compute], is_compiled=self._is_compiled(how),
@@ -255,7 +260,7 @@ class HostLayers:
         return chain
 
     def _whole(self, how: How) -> Chain:
-        chain, model = self._built(_pattern_of(how)), self._models[_pattern_of(how)]
+        chain, model = self._built(self._pattern_of(how)), self._models[self._pattern_of(how)]
         if how == "cut":
             pair = self._pair()
             if pair is None:
@@ -264,7 +269,7 @@ class HostLayers:
         if self._is_compiled(how):
             apply_compile(chain)
         if how == "recomputed":
-            apply_recompute(chain, frozenset(_PATTERN))
+            apply_recompute(chain, frozenset(self._pattern))
         chain.to(dtype_of(self._precision.compute))
         for module in chain.modules():
             if isinstance(module, Wide):
@@ -273,7 +278,7 @@ class HostLayers:
         return chain
 
     def _sharded(self, ways: Ways) -> Chain:
-        chain, gathers = self._built(_PATTERN), ways.how == "gathered"
+        chain, gathers = self._built(self._pattern), ways.how == "gathered"
         # Resharded, each layer has a group of its own; without, small ones share one.
         shard_data_parallel(chain, self._mesh(), None, self._precision, reshard=not ways.together, recomputes=False)
         chain.to_empty(device=self._watch.device)
@@ -282,6 +287,9 @@ class HostLayers:
         sharded.set_reshard_after_forward(gathers)
         begin_accumulation(chain, reshard=gathers)
         return chain
+
+    def _pattern_of(self, how: How) -> str:
+        return _SPECIAL_PATTERNS.get(how, self._pattern)
 
     def _built(self, pattern: str) -> Chain:
         with torch.device("meta"):
@@ -295,10 +303,6 @@ def _model(pattern: str, width: int) -> Model:
         mamba=MambaConfig(heads=2 * width // 64, head_dim=64, groups=2, state=128),
     )  # fmt: skip
     return Model(section, Ends(vocab=8))
-
-
-def _pattern_of(how: How) -> str:
-    return {"mixed": "E" * _SPECIAL, "scanned": "M" * _SPECIAL}.get(how, _PATTERN)
 
 
 def _is_layer(part: str) -> bool:

@@ -48,6 +48,9 @@ class Heard:
     def resumed(self, *_arguments: Any) -> None:
         pass
 
+    def leave_out(self, _seconds: float) -> None:
+        pass
+
 
 def train(member: Member, config: Config, callbacks: Sequence[Callback] = ()) -> tuple[Heard, Engine, Corpus]:
     """Train as a run does, on this rank of a pool; raises what it raises, with what was heard until then."""

@@ -58,7 +58,7 @@ def open_run_folder(config: Config, plan: Plan) -> Path:
 def check_place(config: Config, file: Path, overrides: Sequence[str]) -> None:
     """Raise ConfigError for the config file of a run whose folder was moved or copied, unless `overrides` name one: the
     folder of before is not the one that is meant."""
-    if any(override.partition("=")[0].partition(".")[0] == "run" for override in overrides):
+    if any(override.partition("=")[0] in ("run", "run.dir") for override in overrides):
         return
     here, there = file.parent, Path(config.run.dir)
     if file.name == CONFIG_FILE and (here / "checkpoints").is_dir() and here.resolve() != there.resolve():

@@ -130,9 +130,10 @@ def test_the_config_of_a_run_that_was_moved_is_refused(config: Path, tmp_path: P
     """It names the folder of before, in which nothing would be resumed from."""
     (tmp_path / "run").rename(tmp_path / "moved")
     before = (tmp_path / "moved" / "config.yaml").read_text()
-    ended = counterpoint("train", tmp_path / "moved" / "config.yaml")
     words = ("expected that folder", f"run.dir={tmp_path / 'moved'}")
-    _refused(ended, tmp_path / "moved", before, *words)
+    for other in ((), ("run.seed=1",)):
+        ended = counterpoint("train", tmp_path / "moved" / "config.yaml", *other)
+        _refused(ended, tmp_path / "moved", before, *words)
     assert not (tmp_path / "run").exists()
     # Named, the folder is what was meant; this one's data differs.
     named = (f"run.dir={tmp_path / 'moved'}", "run.seed=1")

@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch._C._autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
-from counterpoint.train.garbage import spared
+from counterpoint.garbage import spared
 
 from .breakdown import host_synchronisations, spans_of, step_breakdown
 from .engine_run import EngineRun, allocated

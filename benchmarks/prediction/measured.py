@@ -15,12 +15,12 @@ from comparison.breakdown import spans_of, step_breakdown
 from comparison.kernel_groups import grouped
 from counterpoint.config.schema import Config
 from counterpoint.data.feed.reader import Reader, StepInputs
+from counterpoint.garbage import spared
 from counterpoint.models.movable import all_to
 from counterpoint.parallelize.fsdp import dtype_of
 from counterpoint.setup.rank import settings_of
 from counterpoint.setup.run import open_run
 from counterpoint.train.engine import Engine, LaunchedStep
-from counterpoint.train.garbage import spared
 from counterpoint.train.metrics.timing import StepTimer
 from counterpoint.verify.member import Member
 

@@ -10,6 +10,7 @@ from counterpoint import prepare_flags as flags
 from counterpoint.argument import command_line
 from counterpoint.console import console
 from counterpoint.errors import CounterpointError, DamagedCheckpointError, DifferenceError, InputError
+from counterpoint.garbage import rare
 from counterpoint.report.data_commands import data
 from counterpoint.report.search_options import search
 
@@ -44,7 +45,6 @@ _output = console()
 def main() -> None:
     """Entry point: runs a command and leaves with the exit code of what ended it."""
     try:
-        _answer_megatron(sys.argv[1:])
         with command_line():
             code = app(standalone_mode=False)
         # Ctrl-C inside a command, and the end that a command chose, come back as the code to leave with.
@@ -61,6 +61,9 @@ def main() -> None:
     except Exception as error:
         # The base of typer's usage errors is click's, which newer versions of typer carry inside.
         if type(error).__module__.startswith(("click.", "typer.")):
+            hint = _megatron_hint(sys.argv[1:])
+            if hint is not None:
+                _leave(hint, InputError.exit_code)
             message = error.format_message() if isinstance(error, typer.BadParameter) else str(error)
             _leave(f"{message.rstrip('.')}; counterpoint --help lists the commands, COMMAND --help its arguments", 2)
         raise
@@ -77,13 +80,12 @@ def _say_note(note: str | None) -> None:
         console(stderr=True).print(f"note: {note}")
 
 
-def _answer_megatron(arguments: list[str]) -> None:
+def _megatron_hint(arguments: list[str]) -> str | None:
+    """What to write instead of the first argument that is an option of Megatron's."""
     from counterpoint.config.megatron import megatron_hint
 
-    for argument in arguments:
-        hint = megatron_hint(argument) if argument.startswith("--") else None
-        if hint is not None:
-            raise InputError(hint)
+    hints = (megatron_hint(argument) for argument in arguments if argument.startswith("--"))
+    return next((hint for hint in hints if hint is not None), None)
 
 
 def _refuse_without(option: str, others: dict[str, int | None]) -> None:
@@ -180,6 +182,7 @@ def import_folder(
 
 
 @app.command()
+@rare()
 def plan(
     config: ConfigFile,
     overrides: Overrides = None,

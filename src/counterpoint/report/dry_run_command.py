@@ -6,8 +6,8 @@ from pathlib import Path
 
 from rich.console import Console
 
+from counterpoint.report.answer import MOST_COLUMNS, write_file
 from counterpoint.report.dry_run_text import dry_run_json, dry_run_text
-from counterpoint.report.plan_command import MOST_COLUMNS, write_file
 from counterpoint.setup.dry_run import dry_run
 from counterpoint.setup.plan import plan_of
 from counterpoint.setup.run import build_models, load_settled

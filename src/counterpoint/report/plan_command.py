@@ -8,6 +8,7 @@ from rich.console import Console
 
 from counterpoint import costs
 from counterpoint.errors import InputError
+from counterpoint.report.answer import MOST_COLUMNS, write_file
 from counterpoint.report.estimate_text import estimate_text
 from counterpoint.report.plan_html import plan_html
 from counterpoint.report.plan_json import plan_json
@@ -16,9 +17,6 @@ from counterpoint.report.trace import trace_of
 from counterpoint.setup.plan import execution_of
 from counterpoint.setup.run import check_data, load_settled, prepare_run
 from counterpoint.simulate.estimate import estimate
-
-MOST_COLUMNS = 120
-"""Most columns that are used of a wide terminal, so that lines stay readable."""
 
 ESTIMATED_STEPS = 4
 """Steps of the data whose mean is estimated."""
@@ -61,12 +59,3 @@ def show_plan(
     if trace is not None and estimated is not None:
         write_file(trace, "--trace", json.dumps(trace_of(estimated)) + "\n")
         console.print(f"trace: {trace}", markup=False)
-
-
-def write_file(file: Path, option: str, text: str) -> None:
-    """Write what an option asks for; raises InputError with the option if that cannot be."""
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{option} {file}: cannot be written ({error.strerror}); choose another file") from None

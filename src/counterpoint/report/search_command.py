@@ -10,7 +10,7 @@ from rich.console import Console
 
 from counterpoint.config.overrides import apply_overrides
 from counterpoint.errors import InputError
-from counterpoint.report.plan_command import MOST_COLUMNS, write_file
+from counterpoint.report.answer import MOST_COLUMNS, write_file
 from counterpoint.report.search_json import search_json
 from counterpoint.report.search_text import describe_comparison, describe_search, seconds_text
 from counterpoint.search.find import SearchResult, Wish, compare, find, settled

@@ -7,8 +7,10 @@ import typer
 
 from counterpoint.console import console
 from counterpoint.errors import InputError
+from counterpoint.garbage import rare
 
 
+@rare()
 def search(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The run's YAML file.")],
     overrides: Annotated[

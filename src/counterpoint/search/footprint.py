@@ -76,6 +76,7 @@ class Footprints:
     _parts: dict[object, tuple[_Part, ...]] = field(default_factory=dict, repr=False)
     _stages: dict[tuple[str, int, int], _Stage] = field(default_factory=dict, repr=False)
     _places: dict[object, tuple[_Place, ...]] = field(default_factory=dict, repr=False)
+    _known: dict[object, list[tuple[float, float]]] = field(default_factory=dict, repr=False)
 
     def memory_bytes(self, candidate: Candidate) -> float:
         """About the bytes of the fullest rank."""
@@ -83,7 +84,10 @@ class Footprints:
         after: dict[str, int] = {}
         for name, choice in reversed(candidate.choices):
             after[name] = self._stages_after(name, candidate, after)
-            own, others = self._ends(name, choice, candidate, after[name]), shared.get(choice.ranks)
+            key = (name, choice.degrees, choice.recompute, candidate.schedule, after[name])
+            if key not in self._known:
+                self._known[key] = self._ends(name, choice, candidate.schedule, after[name])
+            own, others = self._known[key], shared.get(choice.ranks)
             # Modules on the same ranks keep at once what waits, and run one after the other.
             both = others and [(a + b, max(x, y)) for (a, x), (b, y) in zip(others, own, strict=True)]
             shared[choice.ranks] = both or own
@@ -107,9 +111,9 @@ class Footprints:
         known = [_count(choice.degrees) + after[name] for name, choice in readers.items()]
         return max(known, default=min(len(targets), 1))
 
-    def _ends(self, module: str, choice: Choice, candidate: Candidate, after: int) -> list[tuple[float, float]]:
+    def _ends(self, module: str, choice: Choice, schedule: ScheduleConfig, after: int) -> list[tuple[float, float]]:
         """What waits, and what a pass needs beside it, at the first and the last place of a module's pipeline."""
-        schedule, last = candidate.schedule, choice.degrees.pp - 1
+        last = choice.degrees.pp - 1
         count = ceil(schedule.microbatches / schedule.encoder_group) if self._targets[module] else schedule.microbatches
         splits = SCHEDULES[schedule.kind].splits
         both = self._both(module, choice, count, splits=splits)

@@ -1,8 +1,10 @@
 """The candidates of a placement that are worth a look: each module's choices by a rough guess, combined."""
 
 import heapq
+from bisect import insort
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, product
 from math import inf
 from typing import final
 
@@ -12,6 +14,9 @@ from counterpoint.search.candidate import Candidate, Choice, Degrees, Recompute
 from counterpoint.search.guess import Guess
 from counterpoint.search.placements import Placed
 from counterpoint.search.space import Space
+
+_BEST = 2
+"""Candidates of a placement that are worth a simulation, and as many with one layout for all modules."""
 
 _CUTS = 8
 """Cuts of a module whose variants are compared."""
@@ -56,24 +61,26 @@ class Shortlist:
         """Whether all choices of a module on some ranks are too large by a bound."""
         return any(not choices for choices in self._lists.values())
 
-    def combined(self, placed: Placed) -> Iterator[Ranked]:
-        """The candidates of a placement."""
-        yield from self._ranked(placed, [self._choices(name, ranks) for name, ranks in placed.ranks])
+    def combined(self, placed: Placed) -> list[Ranked]:
+        """The best candidates of a placement, best first."""
+        return self._ranked(placed, [[self._choices(name, ranks) for name, ranks in placed.ranks]])
 
-    def alike(self, placed: Placed) -> Iterator[Ranked]:
-        """The candidates of a placement with one layout for several modules."""
+    def alike(self, placed: Placed) -> list[Ranked]:
+        """The best candidates of a placement with one layout for several modules, best first."""
         if not placed.is_colocated or len(placed.ranks) == 1:
-            return
+            return []
         ranks = placed.ranks[0][1]
         cuts = {name: self._by_cut(name, len(ranks)) for name, _ranks in placed.ranks}
-        every = [{cut.dense for cut in found} for found in cuts.values()]
-        compared = [(self._quickest(cuts, ranks, dense), dense) for dense in sorted(set.intersection(*every))]
+        dense_of = [{cut.dense for cut in found} for found in cuts.values()]
+        compared = [(self._quickest(cuts, ranks, dense), dense) for dense in sorted(set.intersection(*dense_of))]
+        every = []
         for _key, dense in heapq.nsmallest(_ALIKE, compared):
             lists = []
             for name, found in cuts.items():
                 variants = [d for cut, more in found.items() if cut.dense == dense for d in more]
                 lists.append(self._best(name, ranks, variants, self.space.recomputes[name], 2 * _ALIKE))
-            yield from self._ranked(placed, lists)
+            every.append(lists)
+        return self._ranked(placed, every)
 
     def _quickest(self, cuts: _Cuts, ranks: Sequence[int], dense: tuple[int, ...]) -> float:
         """The guessed seconds of all modules that are cut alike."""
@@ -82,16 +89,24 @@ class Shortlist:
             for name, found in cuts.items()
         )
 
-    def _ranked(self, placed: Placed, lists: Sequence[Sequence[Choice]]) -> Iterator[Ranked]:
-        combined: list[tuple[Choice, ...]] = [()]
-        for choices in lists:
-            combined = [(*before, choice) for before in combined for choice in choices]
+    def _ranked(self, placed: Placed, every: Sequence[Sequence[Sequence[Choice]]]) -> list[Ranked]:
+        """The best of all combinations of choices, of the first ones where several are as good; each of `every` has a
+        list of choices for each module."""
+        best: list[Ranked] = []
+        for candidate in chain.from_iterable(self._combinations(placed, lists) for lists in every):
+            limit = best[-1][0] if len(best) == _BEST else inf
+            # No key is less than the time, which is known sooner.
+            if self.guess.seconds(candidate) < limit and (key := self.key(candidate)) < limit:
+                insort(best, (key, candidate), key=lambda each: each[0])
+                del best[_BEST:]
+        return best
+
+    def _combinations(self, placed: Placed, lists: Sequence[Sequence[Choice]]) -> Iterator[Candidate]:
         names = [name for name, _ranks in placed.ranks]
-        for choices_of in combined:
-            named = tuple(zip(names, choices_of, strict=True))
-            for count in self.space.microbatches(choices_of[-1].degrees):
-                candidate = Candidate(named, self.space.first_of(count))
-                yield self.key(candidate), candidate
+        for choices in product(*lists):
+            named = tuple(zip(names, choices, strict=True))
+            for count in self.space.microbatches(choices[-1].degrees):
+                yield Candidate(named, self.space.first_of(count))
 
     def _choices(self, module: str, ranks: Sequence[int]) -> list[Choice]:
         """The best choices of a module: those of the best cuts, which are compared by their plainest variants first."""

@@ -5,7 +5,6 @@ says that it takes longer than the candidates that are kept. A space of no more 
 looked through whole.
 """
 
-import heapq
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import zip_longest
@@ -149,9 +148,8 @@ class Walk:
         """The best guess of every placement, fastest first, after the best guesses with one layout for all modules."""
         best: list[tuple[float, int, Candidate]] = []
         for number, placed in enumerate(self.space.placements):
-            ranked = heapq.nsmallest(2, self.shortlist.combined(placed), key=lambda each: each[0])
+            ranked, alike = self.shortlist.combined(placed), self.shortlist.alike(placed)
             best += [(key, 2 * number + place, candidate) for place, (key, candidate) in enumerate(ranked)]
-            alike = heapq.nsmallest(2, self.shortlist.alike(placed), key=lambda each: each[0])
             best += [(0.0, place, candidate) for place, (_key, candidate) in enumerate(alike)]
         return [candidate for _key, _number, candidate in sorted(best, key=lambda each: each[:2])]
 

@@ -25,7 +25,10 @@ class Section(BaseModel):
     left_out: ClassVar[tuple[str, str] | None] = None
     """What was expected, and the remedy, where a section that has no default is left out."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_default=True)
+    # Most sections are read as parts of others, whose validator has them in it.
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_default=True, defer_build=True
+    )
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import ceil
+from typing import NamedTuple
 
 from counterpoint.plan.action import Action, Compute, Direction, Reduce, Step, Transfer, Work
 from counterpoint.plan.graph import Node
@@ -112,6 +113,15 @@ class _Stage:
         return self.layout.edp == 1
 
 
+class _Moving(NamedTuple):
+    """Bytes that come and go: of gradients, of what is gathered, of activations, and of what an action works with."""
+
+    gradients: int
+    gathered: int
+    activations: int
+    working: int
+
+
 class _Walk:
     """One rank's walk through its program; `_note` remembers the most that the action at hand needs."""
 
@@ -150,21 +160,14 @@ class _Walk:
             case Step():
                 self._update()
         self._note(0)
-        return replace(self._peak, at=str(action))
+        return RankMemory(self._parameters, self._peak.gradients, self._optimizer, *self._peak[1:], at=str(action))
 
-    def _now(self, working: int) -> RankMemory:
-        return RankMemory(
-            parameter_bytes=self._parameters,
-            gradient_bytes=self._gradients,
-            optimizer_bytes=self._optimizer,
-            gathered_bytes=self._gathered,
-            activation_bytes=self._activations,
-            working_bytes=working,
-        )
+    def _now(self, working: int) -> _Moving:
+        return _Moving(self._gradients, self._gathered, self._activations, working)
 
     def _note(self, working: int) -> None:
         now = self._now(working)
-        if now.total_bytes > self._peak.total_bytes:
+        if sum(now) > sum(self._peak):
             self._peak = now
 
     def _forward(self, action: Compute) -> None:

@@ -14,13 +14,13 @@ from counterpoint.data.feed.prefetch import Prefetcher
 from counterpoint.data.feed.reader import StepInputs
 from counterpoint.errors import RunError
 from counterpoint.execute.whereabouts import Limit
+from counterpoint.garbage import Garbage, spared
 from counterpoint.launch import SignalledError
 from counterpoint.parallelize.compile import CompileClock, compilations
 from counterpoint.train.active_rank import ActiveRank
 from counterpoint.train.callbacks import Callback
 from counterpoint.train.engine import LaunchedStep
 from counterpoint.train.evaluation import Evaluator
-from counterpoint.train.garbage import Garbage, spared
 from counterpoint.train.metrics.compiled import Compiled
 from counterpoint.train.metrics.timing import StepTimer, TimedStep, Timelines
 from counterpoint.train.run_data import RunData

@@ -32,7 +32,7 @@ FLOORS = (
     ("registry",),
     ("section", "costs"),
     ("slurm", "program"),
-    ("errors", "argument", "callable", "console", "credentials"),
+    ("errors", "argument", "callable", "console", "credentials", "garbage"),
 )
 """From the roof down: a file imports from its own folder and from lower floors only."""
 

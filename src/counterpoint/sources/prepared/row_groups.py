@@ -8,7 +8,6 @@ from threading import Lock
 from typing import Any, NamedTuple
 
 import pyarrow as pa  # type: ignore[import-untyped]
-import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 from counterpoint.errors import DataError
 
@@ -94,6 +93,9 @@ class RowGroups:
 
 def _read(key: _Key) -> tuple[Any, int]:
     """A column of a row group, and the bytes that it has in the file."""
+    # Few datasets have row groups, and all commands that open one would import what reads them.
+    import pyarrow.parquet as pq  # type: ignore[import-untyped]
+
     with pq.ParquetFile(key.path) as file:
         if not 0 <= key.group < file.num_row_groups:
             raise IndexError(f"the file has {file.num_row_groups} row groups")

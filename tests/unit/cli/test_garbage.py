@@ -1,10 +1,11 @@
-"""What lives as long as a training is set aside for its time only: a process may train several times."""
+"""What lives as long as a training is set aside for its time only, and collections are rare for that of a command: a
+process may do several things."""
 
 import gc
 
 import pytest
 
-from counterpoint.train.garbage import spared
+from counterpoint.garbage import rare, spared
 
 
 def test_objects_are_set_aside_until_the_training_ends() -> None:
@@ -21,6 +22,15 @@ def test_a_training_that_fails_leaves_nothing_aside() -> None:
     with pytest.raises(ValueError, match="the step"):
         _fail()
     assert gc.get_freeze_count() == 0
+
+
+def test_collections_are_rare_until_a_command_ends() -> None:
+    before = gc.get_threshold()
+    with pytest.raises(ValueError, match="the command"), rare():
+        assert gc.get_threshold()[0] > 10 * before[0]
+        assert gc.get_threshold()[1:] == before[1:]
+        raise ValueError("the command")
+    assert gc.get_threshold() == before
 
 
 def _fail() -> None:

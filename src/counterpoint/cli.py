@@ -10,7 +10,7 @@ from counterpoint import prepare_flags as flags
 from counterpoint.argument import command_line
 from counterpoint.console import console
 from counterpoint.errors import CounterpointError, DamagedCheckpointError, DifferenceError, InputError
-from counterpoint.garbage import rare
+from counterpoint.garbage import leave_at_exit
 from counterpoint.report.data_commands import data
 from counterpoint.report.search_options import search
 
@@ -182,7 +182,6 @@ def import_folder(
 
 
 @app.command()
-@rare()
 def plan(
     config: ConfigFile,
     overrides: Overrides = None,
@@ -198,6 +197,7 @@ def plan(
     trace: Annotated[Path | None, typer.Option(help="Write the estimated step for Perfetto.")] = None,
 ) -> None:
     """Show and prove who does what when, before anything runs."""
+    leave_at_exit()
     if dry_run:
         from counterpoint.report.dry_run_command import show_dry_run
 

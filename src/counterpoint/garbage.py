@@ -32,12 +32,8 @@ def spared() -> Iterator[Garbage]:
 
 @contextmanager
 def rare() -> Iterator[None]:
-    """A time in which collections are rare, for a command that makes many objects and keeps them until it ends.
-
-    What is left then is not looked through once more before the process goes.
-    """
+    """A time in which collections are rare, for work that makes many small values and keeps them, such as a proof."""
     before = gc.get_threshold()
-    atexit.register(gc.freeze)
     gc.set_threshold(_MANY_OBJECTS, *before[1:])
     try:
         yield
@@ -47,3 +43,8 @@ def rare() -> Iterator[None]:
 
 _MANY_OBJECTS = 100_000
 """Objects that are made, less those freed, before the youngest are looked through; Python's default is 700 to 2,000."""
+
+
+def leave_at_exit() -> None:
+    """What exists when the process ends is not looked through once more, for commands that only answer."""
+    atexit.register(gc.freeze)

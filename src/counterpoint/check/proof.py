@@ -16,6 +16,7 @@ from counterpoint.check.quotient import expand_roles
 from counterpoint.check.roles import RANKS, Ranks, coarse, stable
 from counterpoint.check.routes import check_routes
 from counterpoint.errors import ProofError
+from counterpoint.garbage import rare
 from counterpoint.plan.action import Step, is_ahead
 from counterpoint.plan.batch import BatchPlan
 from counterpoint.plan.erase import Erasure
@@ -47,6 +48,7 @@ class Proof:
         )
 
 
+@rare()
 def check_plan(plan: Plan, batch: BatchPlan | None = None, ahead: BatchPlan | None = None) -> Proof:
     """Prove a plan: its templates with every optional action, which covers every batch.
 
@@ -83,6 +85,7 @@ def _check_schedule(plan: Plan, schedule: Schedule) -> Proof:
     return check_programs(plan, schedule.programs, bounds=schedule.bounds)
 
 
+@rare()
 def check_programs(
     plan: Plan,
     programs: Programs,

@@ -7,7 +7,7 @@ import typer
 
 from counterpoint.console import console
 from counterpoint.errors import InputError
-from counterpoint.garbage import rare
+from counterpoint.garbage import leave_at_exit, rare
 
 
 @rare()
@@ -38,6 +38,7 @@ def search(
     ] = False,
 ) -> None:
     """Find the fastest layout, schedule and recomputation for a number of ranks, before anything runs."""
+    leave_at_exit()
     from counterpoint.report.search_command import show_comparison, show_search
     from counterpoint.search.find import Wish
 

@@ -13,6 +13,7 @@ from counterpoint.config.load import load_config
 from counterpoint.config.schema import Config
 from counterpoint.costs.hardware import Hardware
 from counterpoint.errors import InputError
+from counterpoint.garbage import rare
 from counterpoint.search.bounds import Bounds
 from counterpoint.search.footprint import Footprints
 from counterpoint.search.guess import Guess
@@ -96,6 +97,7 @@ def settled(file: Path, overrides: Sequence[str]) -> Config:
     return loaded
 
 
+@rare()
 def find(config: Config, overrides: Sequence[str], wish: Wish) -> SearchResult:
     """Find the fastest layouts of a config's models; `overrides`, laid over it already, hold their keys.
 
@@ -122,6 +124,7 @@ def find(config: Config, overrides: Sequence[str], wish: Wish) -> SearchResult:
     return SearchResult(config, world_size, hardware, memory_bytes, work, space, found, scorer)
 
 
+@rare()
 def compare(
     names: tuple[str, str], configs: tuple[Config, Config], hardware_name: str = DEFAULT_HARDWARE, steps: int = STEPS
 ) -> Comparison:

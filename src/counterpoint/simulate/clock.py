@@ -8,6 +8,7 @@ from counterpoint.check.buffers import peaks
 from counterpoint.check.events import Programs, expand
 from counterpoint.check.machine import Cost, Durations, Interval, Machine, no_durations
 from counterpoint.errors import ProofError
+from counterpoint.garbage import rare
 from counterpoint.plan.action import Compute, Direction, Work
 from counterpoint.plan.batch import BatchPlan, Share
 from counterpoint.plan.graph import Link, Node
@@ -130,6 +131,7 @@ class Timeline:
         return min(width, max(0, -int(-(time / self.makespan * width - 0.5) // 1))) if self.makespan else 0
 
 
+@rare()
 def simulate(
     plan: Plan, batch: BatchPlan | None = None, costs: Cost | None = None, durations: Durations | None = None
 ) -> Timeline:
@@ -142,6 +144,7 @@ def simulate(
     return simulate_programs(plan, schedule.programs, batch, costs, durations)
 
 
+@rare()
 def simulate_programs(
     plan: Plan,
     programs: Programs,

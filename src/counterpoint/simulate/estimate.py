@@ -14,6 +14,7 @@ from counterpoint.check.events import Events, Exchange
 from counterpoint.check.machine import Interval, Machine, State
 from counterpoint.costs.hardware import Hardware
 from counterpoint.errors import ProofError
+from counterpoint.garbage import rare
 from counterpoint.plan.action import Compute
 from counterpoint.plan.batch import BatchPlan
 from counterpoint.plan.plan import Plan
@@ -72,6 +73,7 @@ class Estimate:
         return max(most.total_bytes for most in self.memory.values())
 
 
+@rare()
 def estimate(
     plan: Plan, hardware: Hardware, batches: Sequence[BatchPlan], execution: Execution | None = None,
     exact_ranks: int = EXACT_RANKS,

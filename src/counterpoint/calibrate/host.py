@@ -12,7 +12,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule
 
 from counterpoint.calibrate.exchanges import ONE_RANK
-from counterpoint.calibrate.stopwatch import Call, NotMeasuredError, Stopwatch, random
+from counterpoint.calibrate.stopwatch import NotMeasuredError, Passes, Stopwatch, random
 from counterpoint.config.training import PrecisionConfig
 from counterpoint.costs.hardware import Hardware
 from counterpoint.errors import InputError
@@ -104,12 +104,19 @@ class HostLayers:
         self._layers = _LAYERS if on_gpu else _LAYERS_ON_CPU
         self._pattern = "*-" * (self._layers // 2)
         self._models = {one: _model(one, width) for one in (self._pattern, *_SPECIAL_PATTERNS.values())}
-        self._found: dict[How | Ways, float] = {}
+        self._found: dict[How | Ways, tuple[float, ...]] = {}
 
     def kernel(self, *, is_compiled: bool) -> float:
-        """One kernel of a layer."""
+        """One kernel of a layer, on a GPU of its forward."""
         how: How = "compiled" if is_compiled else "plain"
-        return _more_than_nothing(self._beside_tables(how) / self._kernels(how))
+        if self._on_gpu:
+            return self._passes(how)[0] / self._kernels(how)[0]
+        return _more_than_nothing(self._beside_tables(how) / sum(self._kernels(how)))
+
+    def backward(self, *, is_compiled: bool) -> float:
+        """One kernel of a layer's backward, on a GPU."""
+        how: How = "compiled" if is_compiled else "plain"
+        return self._passes(how)[1] / self._kernels(how)[1]
 
     def group(self) -> float:
         """A group of sharded parameters in a pass that neither gathers it nor sums its gradients."""
@@ -162,7 +169,7 @@ class HostLayers:
 
     def recomputed(self) -> float:
         """A layer that is recomputed, in a pass, beside its kernels."""
-        kernels = self._kernels("recomputed") * self.kernel(is_compiled=False)
+        kernels = self._of_kernels("recomputed", is_compiled=False)
         return _more_than_nothing((self._beside_tables("recomputed") - kernels) / _PASSES / self._layers)
 
     def exchange(self) -> float:
@@ -179,13 +186,23 @@ class HostLayers:
 
     def _beyond_kernels(self, how: How) -> float:
         """What layers take beyond the kernels that the clock counts for them: nothing, where theirs are the quicker."""
-        kernels = self._kernels(how) * self.kernel(is_compiled=self._compiles)
+        kernels = self._of_kernels(how, is_compiled=self._compiles)
         return max(self._beside_tables(how) - kernels, _LEAST_SECONDS)
+
+    def _of_kernels(self, how: How, *, is_compiled: bool) -> float:
+        """What the kernels of layers take."""
+        forward, backward = self._kernels(how)
+        kernel = self.kernel(is_compiled=is_compiled)
+        return kernel * forward + (self.backward(is_compiled=is_compiled) if self._on_gpu else kernel) * backward
 
     def _seconds(self, how: How | Ways) -> float:
         """The host's seconds for forward and backward of all layers."""
+        return sum(self._passes(how))
+
+    def _passes(self, how: How | Ways) -> tuple[float, ...]:
+        """On a GPU those of each."""
         if how not in self._found:
-            self._found[how] = self._watch.host(partial(self._call, how))
+            self._found[how] = self._watch.host_of_passes(partial(self._calls, how))
         return self._found[how]
 
     def _beside_tables(self, how: How) -> float:
@@ -199,8 +216,11 @@ class HostLayers:
             raise NotMeasuredError(str(error)) from None
         return seconds - found.compute
 
-    def _kernels(self, how: How) -> int:
-        return kernels_of(self._operations(how))
+    def _kernels(self, how: How) -> tuple[int, int]:
+        """Those of forward, wherever it runs, and of backward."""
+        parts = self._parts(how)
+        forward = sum(kernels_of(part.forward) + kernels_of(part.again) for part in parts)
+        return forward, kernels_of(self._operations(how)) - forward
 
     def _operations(self, how: How) -> list[Operation]:
         """What the clock counts for these layers."""
@@ -223,7 +243,7 @@ class HostLayers:
     def _is_compiled(self, how: How) -> bool:
         return how == "compiled" or (self._compiles and how in ("cut", "mixed", "scanned"))
 
-    def _call(self, how: How | Ways) -> Call:
+    def _calls(self, how: How | Ways) -> Passes:
         chain = self._chain(how)
         dtype = dtype_of(self._precision.compute)
         # Functions that are compiled for rows of any number take a host longer than those for one, and trainings, whose
@@ -233,18 +253,23 @@ class HostLayers:
         readings = cycle([self._reading(number, dtype, is_cut=how == "cut") for number in numbers])
         sums = isinstance(how, Ways) and how.how == "summed"
 
-        def call() -> None:
+        made: list[tuple[Tensor, Tensor]] = []
+
+        def forward() -> None:
             inputs, gradient, batch = next(readings)
-            out = chain(inputs, batch)[MAIN]
+            made.append((chain(inputs, batch)[MAIN], gradient))
+
+        def backward() -> None:
+            out, gradient = made.pop()
             if sums:
                 begin_reduction(chain)
-            out.backward(gradient)
+            out.backward(gradient)  # type: ignore[no-untyped-call]
             if sums:
                 reduce_gradients(chain, reached=True)
                 finish_reduction(chain, reached=True)
                 begin_accumulation(chain, reshard=False)
 
-        return call
+        return forward, backward
 
     def _reading(self, rows: int, dtype: torch.dtype, *, is_cut: bool) -> tuple[Tensor, Tensor, TextBatch]:
         """What layers read in forward and in backward; those that are cut have half of the rows."""

@@ -52,14 +52,16 @@ def parts_of(
         lambda: exchanges.team_of(ranks, groups, 2),
         compiles=sizes.compiles,
     )
-    parts["host.plain_kernel"] = partial(layers.kernel, is_compiled=False)
+    ways = {"plain": False, "compiled": True} if sizes.compiles else {"plain": False}
+    for way, is_compiled in ways.items():
+        parts[f"host.{way}_kernel"] = partial(layers.kernel, is_compiled=is_compiled)
+        if watch.device.type == "cuda":
+            parts[f"host.{way}_backward"] = partial(layers.backward, is_compiled=is_compiled)
     parts |= {
         "host.recomputed": layers.recomputed, "host.group": layers.group, "host.group_tensor": layers.group_tensor,
         "host.gather": layers.gather, "host.gather_tensor": layers.gather_tensor,
         "host.sum": layers.sum, "host.sum_tensor": layers.sum_tensor,
     }  # fmt: skip
-    if sizes.compiles:
-        parts["host.compiled_kernel"] = partial(layers.kernel, is_compiled=True)
     parts |= {"host.mixture": layers.mixture, "host.scan": layers.scan}
     if watch.device.type == "cuda":
         # On a CPU the tables of collectives have what ranks do together.

@@ -4,7 +4,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple, final
+from typing import NamedTuple, TypeVar, final
 
 import torch
 import torch.distributed as dist
@@ -14,6 +14,11 @@ from counterpoint.errors import CounterpointError
 
 Call = Callable[[], object]
 """What is measured; it never waits for the device."""
+
+Passes = tuple[Call, Call]
+"""A forward and the backward of it."""
+
+Made = TypeVar("Made")
 
 _BATCHES, _FEW_BATCHES = 5, 3
 """The fewer are for calls, and for batches together, that take longer than the window."""
@@ -77,7 +82,13 @@ class Stopwatch:
 
     def host(self, make: Callable[[], Call]) -> float:
         """The host's seconds of what `make` returns, whatever a GPU still has to do of it; otherwise like `time`."""
-        return self._mean(make, self._by_host if self._has_gpu else partial(self._on_cpu, times=_LONGER)).seconds
+        return self._means(lambda: (make(),), self._by_host if self._has_gpu else self._longer, 1)[0].seconds
+
+    def host_of_passes(self, make: Callable[[], Passes]) -> tuple[float, ...]:
+        """The same of a forward and a backward in turn: of each on a GPU, of both together on a CPU, which is too noisy
+        for that."""
+        found = self._means(make, self._by_host, 2) if self._has_gpu else self._means(make, self._longer, 1)
+        return tuple(each.seconds for each in found)
 
     def time_together(self, call: Call) -> Timing:
         """The slowest rank's time of a call in which all ranks take part."""
@@ -112,17 +123,22 @@ class Stopwatch:
         return agreed
 
     def _mean(self, make: Callable[[], Call], measure: Callable[[Call], Timing]) -> Timing:
-        found, reason = Timing(0.0, 0.0), ""
+        return self._means(make, lambda call: [measure(call)], 1)[0]
+
+    def _means(self, make: Callable[[], Made], measure: Callable[[Made], list[Timing]], count: int) -> list[Timing]:
+        """The means over ranks of the `count` timings of what `make` returns."""
+        found, reason = [Timing(0.0, 0.0)] * count, ""
         self.meet()
         try:
             found = measure(make())
         except Exception as error:
             # A kernel, a library or memory that is not there, in whatever way its author says so.
             reason = _sentence(error)
-        seconds, spread, failures = self._agreed([found.seconds, found.spread, float(bool(reason))], dist.ReduceOp.SUM)
+        numbers = [number / self._size for each in found for number in (each.seconds, each.spread)]
+        *means, failures = self._agreed([*numbers, float(bool(reason))], dist.ReduceOp.SUM)
         if failures:
             raise NotMeasuredError(reason or "another rank cannot")
-        return Timing(seconds / self._size, spread / self._size)
+        return [Timing(*pair) for pair in zip(means[::2], means[1::2], strict=True)]
 
     def _slowest(self, seconds: float) -> float:
         return self._agreed([seconds], dist.ReduceOp.MAX)[0]
@@ -151,14 +167,19 @@ class Stopwatch:
         is_long = once > self._window or _BATCHES * self._batch_seconds > self._window
         return _FEW_BATCHES if is_long else _BATCHES
 
-    def _by_host(self, call: Call) -> Timing:
-        call()
+    def _by_host(self, calls: Sequence[Call]) -> list[Timing]:
+        """What each of some calls takes, which follow one another."""
+        _run(calls)
         samples = []
-        for _call in range(_HOST_CALLS):
+        for _turn in range(_HOST_CALLS):
             self._settle()
-            samples.append(_lasting(call, 1))
+            samples.append([_lasting(call, 1) for call in calls])
         self._settle()
-        return _timing(samples)
+        return [_timing(of_call) for of_call in zip(*samples, strict=True)]
+
+    def _longer(self, calls: Sequence[Call]) -> list[Timing]:
+        """What all of them take on a CPU."""
+        return [self._on_cpu(partial(_run, calls), times=_LONGER)]
 
     def _on_gpu(self, call: Call, agree: Callable[[float], float] = float) -> Timing:
         """Batches of as many calls as fit into the window; `agree` makes their number the same on all ranks."""
@@ -198,6 +219,11 @@ class Stopwatch:
 def _timing(samples: Sequence[float]) -> Timing:
     low, middle, high = statistics.quantiles(samples, n=4)
     return Timing(middle, (high - low) / middle)
+
+
+def _run(calls: Sequence[Call]) -> None:
+    for call in calls:
+        call()
 
 
 def _lasting(call: Call, calls: int) -> float:

@@ -192,16 +192,19 @@ class Hardware:
         Beside kernels that is as much whether layers are compiled or not.
         """
         beside, instead = self.host.beside_kernels(work)
-        kernels = work.kernels * self._host_kernel(is_compiled=is_compiled)
-        return beside + kernels + instead * self._host_kernel(is_compiled=self.device == "cuda")
+        forward, backward = self.host_kernels(is_compiled=is_compiled)
+        # What counts as kernels is called in either pass.
+        either = sum(self.host_kernels(is_compiled=self.device == "cuda")) / 2
+        return beside + work.kernels * forward + work.backward_kernels * backward + instead * either
 
-    def _host_kernel(self, *, is_compiled: bool) -> float:
-        """What its host takes for one kernel of a layer."""
-        kernel = self.host.kernel(is_compiled=is_compiled)
-        if kernel is not None:
-            return kernel
+    def host_kernels(self, *, is_compiled: bool) -> tuple[float, float]:
+        """What its host takes for one kernel of a layer, in forward and in backward."""
+        measured = self.host.kernels(is_compiled=is_compiled)
+        if measured is not None:
+            return measured
         of_gpu = LAUNCHES_IF_COMPILED if is_compiled else LAUNCHES_IF_NOT
-        return (of_gpu if self.device == "cuda" else 1) * self.launch_seconds
+        launches = of_gpu if self.device == "cuda" else 1
+        return launches * self.launch_seconds, launches * self.launch_seconds
 
     def _inside(self, kind: Collective, sent: float, ranks: int) -> float:
         """Inside one node; more ranks than were measured count as the most that were.

@@ -13,10 +13,12 @@ class HostWork:
     `groups` are passes, forward or backward, of a group of sharded parameters, `gathers` and `sums` what such passes
     begin; `group_tensors`, `gathered_tensors` and `summed_tensors` count the parameters of those groups. `recomputed`
     are passes of a layer that is recomputed. Exchanges inside layers, mixtures of experts and scans count where they
-    are called, in forward. `updated_tensors` are those that an update changes.
+    are called, in forward. `updated_tensors` are those that an update changes. Kernels of forward that run again in
+    backward are forward's.
     """
 
     kernels: int = 0
+    backward_kernels: int = 0
     groups: int = 0
     group_tensors: int = 0
     gathers: int = 0
@@ -33,7 +35,7 @@ class HostWork:
     @property
     def launches(self) -> int:
         """Entries of a device's queue."""
-        return LAUNCHES_OF_KERNEL * self.kernels
+        return LAUNCHES_OF_KERNEL * (self.kernels + self.backward_kernels)
 
     def __add__(self, other: "HostWork") -> "HostWork":
         return HostWork(**dict(zip(_KINDS, map(add, _counts(self), _counts(other)), strict=True)))
@@ -55,8 +57,12 @@ class Host:
 
     compiled_kernel: float | None = None
     """One kernel of a layer that is compiled."""
+    compiled_backward: float | None = None
+    """One kernel of its backward; as long as any other where it was not measured apart."""
     plain_kernel: float | None = None
-    """One kernel of a layer that is not."""
+    """One kernel of a layer that is not compiled."""
+    plain_backward: float | None = None
+    """One kernel of its backward; as above."""
     group: float | None = None
     """A group of sharded parameters in a pass that neither gathers it nor sums its gradients."""
     group_tensor: float | None = None
@@ -78,9 +84,11 @@ class Host:
     scan: float | None = None
     """A layer with a scan, forward and backward, beside its kernels."""
 
-    def kernel(self, *, is_compiled: bool) -> float | None:
-        """One kernel of a layer."""
-        return self.compiled_kernel if is_compiled else self.plain_kernel
+    def kernels(self, *, is_compiled: bool) -> tuple[float, float] | None:
+        """One kernel of a layer, in forward and in backward."""
+        kernel = self.compiled_kernel if is_compiled else self.plain_kernel
+        backward = self.compiled_backward if is_compiled else self.plain_backward
+        return None if kernel is None else (kernel, kernel if backward is None else backward)
 
     def measured(self) -> dict[str, float]:
         """What was measured, by name."""

@@ -76,8 +76,8 @@ class Bounds:
     @cached_property
     def _kernel_seconds(self) -> float:
         """What the host takes for a kernel at least."""
-        of_layer = self.hardware.host.kernel(is_compiled=self.models.is_compiled)
-        return self.hardware.launch_seconds if of_layer is None else of_layer
+        of_layer = self.hardware.host.kernels(is_compiled=self.models.is_compiled)
+        return self.hardware.launch_seconds if of_layer is None else min(of_layer)
 
     def _pipeline(self, module: str, choice: Choice, stages: tuple[StageWork, ...]) -> float:
         """The busiest place of a module's pipeline, with what it waits for before and after."""

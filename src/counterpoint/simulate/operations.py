@@ -101,11 +101,13 @@ Operations = tuple[Operation, ...]
 @final
 @dataclass(frozen=True, slots=True)
 class PartOperations:
-    """What a part does in forward, for the gradients of its inputs, and for those of its weights."""
+    """What a part does in forward, for the gradients of its inputs, and for those of its weights; `again` is what of
+    forward runs again for the gradients of inputs, and is part of these."""
 
     forward: Operations
     inputs: Operations
     weights: Operations
+    again: Operations = ()
 
 
 @final
@@ -162,6 +164,7 @@ def part_operations(work: PartWork, load: Load, rows: int, setting: Setting) -> 
     if work.facts.scores and setting.trains:
         # Its gradients are made with its scores, so that no score is computed twice.
         return PartOperations((*forward, *backward, *weights), (), ())
+    again: Operations = ()
     if setting.is_recomputed and backward:
         keeps = "attention" in setting.policy.keeps
         again = tuple(one for one in forward if not (keeps and isinstance(one, Core) and not one.state))
@@ -169,7 +172,7 @@ def part_operations(work: PartWork, load: Load, rows: int, setting: Setting) -> 
     if setting.is_offloaded:
         away = HostCopy(part.local(setting.kept_bytes))
         forward, backward = (*forward, away), (*backward, away)
-    return PartOperations(forward, backward, weights)
+    return PartOperations(forward, backward, weights, again)
 
 
 class _Part:

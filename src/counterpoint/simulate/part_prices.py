@@ -11,7 +11,7 @@ from counterpoint.plan.graph import Node
 from counterpoint.plan.plan import Plan
 from counterpoint.plan.work import PartWork
 from counterpoint.simulate.operations import Operations, PartOperations, part_operations, setting_of
-from counterpoint.simulate.seconds import Seconds, calls_of, seconds_of
+from counterpoint.simulate.seconds import Seconds, calls_of, kernels_of, seconds_of
 from counterpoint.simulate.sizes import BYTES
 from counterpoint.simulate.spans import Spans
 
@@ -28,12 +28,14 @@ class Load:
 @final
 @dataclass(frozen=True, slots=True)
 class PartPrice:
-    """A part's forward, gradients of inputs and of weights, and the calls of its forward."""
+    """A part's forward, gradients of inputs and of weights, the calls of its forward, and the kernels of forward that
+    run `again` for the gradients of inputs."""
 
     forward: Seconds
     inputs: Seconds
     weights: Seconds
     calls: HostWork
+    again: int
 
 
 @final
@@ -62,7 +64,7 @@ class PartPrices:
             calls = calls_of(operations.forward)
             # On a CPU the tables of collectives have the calls.
             calls = replace(calls, exchanges=0) if self._hardware.device == "cpu" else calls
-            self._known[key] = PartPrice(forward, inputs, weights, calls)
+            self._known[key] = PartPrice(forward, inputs, weights, calls, kernels_of(operations.again))
         return self._known[key]
 
     def _seconds(self, rank: int, node: Node, operations: Operations) -> Seconds:

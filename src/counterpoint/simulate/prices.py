@@ -162,9 +162,14 @@ class Prices:
         # Backward runs nothing again of a layer that no gradient reaches, and gradients of weights need nothing again.
         meets = [is_forward or (action.work is not Work.WEIGHT and part.inputs.kernels > 0) for part in parts]
         again = [met and self._is_recomputed(node, place) for place, met in zip(self._places(node), meets, strict=True)]
-        runs = (is_forward or is_again for is_again in again)
-        calls = sum((part.calls for part, has_run in zip(parts, runs, strict=True) if has_run), NO_WORK)
-        work = replace(calls, kernels=sum(one.kernels for one in passes), recomputed=sum(again))
+        run = [part for part, is_again in zip(parts, again, strict=True) if is_forward or is_again]
+        of_forward = sum(part.forward.kernels if is_forward else part.again for part in run)
+        work = replace(
+            sum((part.calls for part in run), NO_WORK),
+            kernels=of_forward,
+            backward_kernels=sum(one.kernels for one in passes) - of_forward,
+            recomputed=sum(again),
+        )
         groups, shards = self._shards.groups_of(action), self._shards
         computes, copies, waits, sums = sum(seconds), 0.0, 0.0, 0.0
         if groups:

@@ -13,7 +13,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from counterpoint import costs
 from counterpoint.calibrate import host
 from counterpoint.calibrate.host import HostLayers, How, Sharded, Ways
-from counterpoint.calibrate.stopwatch import Call, NotMeasuredError, Stopwatch
+from counterpoint.calibrate.stopwatch import NotMeasuredError, Passes, Stopwatch
 from counterpoint.config.training import PrecisionConfig
 from counterpoint.costs.hardware import Hardware
 from counterpoint.models.chain import Chain
@@ -23,25 +23,43 @@ LAYERS, ON_CPU = 24, 8
 PLAIN, COMPILED, AGAIN = 2124, 540, 3000
 """Kernels that the clock counts for forward and backward of these layers: as they are, compiled, and recomputed."""
 
+OF_FORWARD: dict[How, int] = {
+    "plain": 876,
+    "compiled": 204,
+    "recomputed": 2 * 876,
+    "cut": 348,
+    "mixed": 120,
+    "scanned": 52,
+}
+"""Those of forward, which runs twice where it is recomputed."""
+
 CUT, EXCHANGES = COMPILED + 2 * 3 * 48, 48
 """The same compiled and cut: a gather and a sum in each, with a collective and two kernels in each pass."""
 
 MIXED, SCANNED, SPECIAL = 320, 136, 4
 
+COUNTS: dict[How, int] = {
+    "plain": PLAIN, "compiled": COMPILED, "recomputed": AGAIN, "cut": CUT, "mixed": MIXED, "scanned": SCANNED,
+}  # fmt: skip
 
 TENSORS = 108
 """Parameters of all layers: four and a norm of attention, three and a norm of an MLP."""
 
 
 class Times:
-    """A stopwatch that knows what passes take."""
+    """A stopwatch that knows what forward and backward take together; a kernel takes as long in both."""
 
     def __init__(self, device: str, seconds: dict[How | Ways, float]) -> None:
         self.device, self._seconds = torch.device(device), seconds
 
-    def host(self, make: Callable[[], Call]) -> float:
-        (how,) = cast("partial[Call]", make).args
-        return self._seconds[how]
+    def host_of_passes(self, make: Callable[[], Passes]) -> tuple[float, ...]:
+        (how,) = cast("partial[Passes]", make).args
+        if self.device.type == "cpu":
+            return (self._seconds[how],)
+        forward = 0.5 * self._seconds[how]
+        if not isinstance(how, Ways):
+            forward = self._seconds[how] * OF_FORWARD[how] / COUNTS[how]
+        return forward, self._seconds[how] - forward
 
 
 def _layers(seconds: dict[How | Ways, float], hardware: Hardware = H200, ranks: int = 2) -> HostLayers:
@@ -79,6 +97,31 @@ def test_a_figure_is_that_of_one_kernel_one_group_one_parameter_and_one_layer() 
     assert layers.exchange() == pytest.approx(6e-4)
     assert layers.mixture() == pytest.approx(2e-3)
     assert layers.scan() == pytest.approx(3e-3)
+    assert layers.backward(is_compiled=False) == pytest.approx(1e-5)
+    assert layers.backward(is_compiled=True) == pytest.approx(7e-5)
+
+
+def test_on_a_gpu_a_kernel_of_forward_and_one_of_backward_have_figures_of_their_own() -> None:
+    """Forward runs again where it is recomputed, and what mixtures take beyond their kernels is the same."""
+    forward, backward = 8e-5, 3e-5
+    seconds: dict[How | Ways, float] = {
+        how: OF_FORWARD[how] * forward + (COUNTS[how] - OF_FORWARD[how]) * backward
+        for how in ("plain", "compiled", "recomputed", "mixed")
+    }
+    seconds["recomputed"] += 2 * LAYERS * 5e-4
+    seconds["mixed"] += SPECIAL * 2e-3
+    layers = _layers(seconds)
+
+    def passes(make: Callable[[], Passes]) -> tuple[float, ...]:
+        (how,) = cast("partial[Passes]", make).args
+        return OF_FORWARD[how] * forward, seconds[how] - OF_FORWARD[how] * forward
+
+    cast(Times, layers._watch).host_of_passes = passes  # type: ignore[method-assign]
+    for is_compiled in (True, False):
+        assert layers.kernel(is_compiled=is_compiled) == pytest.approx(forward)
+        assert layers.backward(is_compiled=is_compiled) == pytest.approx(backward)
+    assert layers.recomputed() == pytest.approx(5e-4)
+    assert layers.mixture() == pytest.approx(2e-3)
 
 
 def test_a_gpu_alone_gathers_and_sums_nothing() -> None:
@@ -101,7 +144,7 @@ def test_on_a_cpu_a_kernel_takes_what_the_tables_do_not_have() -> None:
     slower = replace(memory, seconds=tuple(second and second + 1e-6 for second in memory.seconds))
     hardware = (H200, replace(H200, device="cpu"), replace(H200, device="cpu", memory=slower))
     whole, beside, less = (_layers({"plain": 1.0}, one).kernel(is_compiled=False) for one in hardware)
-    assert whole == 1.0 / PLAIN
+    assert whole == pytest.approx(1.0 / PLAIN)
     of_cpu = PLAIN * ON_CPU // LAYERS
     # All but 7 products with their gradients, and 4 cores, of two layers each are element-wise.
     element_wise = of_cpu - ON_CPU // 2 * (3 * 7 + 2 * 2)
@@ -132,11 +175,10 @@ def test_without_tables_a_cpus_kernels_are_not_measured() -> None:
 class Runs(Times):
     """A stopwatch that runs what it would time, twice."""
 
-    def host(self, make: Callable[[], Call]) -> float:
-        call = make()
-        call()
-        call()
-        return 1.0
+    def host_of_passes(self, make: Callable[[], Passes]) -> tuple[float, ...]:
+        for call in make() * 2:
+            call()
+        return (1.0,)
 
 
 def test_compiled_layers_read_two_numbers_of_rows_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:

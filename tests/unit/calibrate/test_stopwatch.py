@@ -104,6 +104,13 @@ def test_a_hosts_seconds_do_not_contain_the_devices(clock: Clock) -> None:
     assert Stopwatch(CPU, 0.02, None).host(lambda: lambda: clock.busy(5e-5, 0)) == pytest.approx(5e-5)
 
 
+def test_a_host_takes_for_each_pass_what_that_takes(clock: Clock) -> None:
+    """A backward that begins while the device still works takes the host no longer for it."""
+    passes = (lambda: clock.busy(5e-5, 2e-3), lambda: clock.busy(3e-5, 1e-3))
+    assert Stopwatch(GPU, 0.02, None).host_of_passes(lambda: passes) == pytest.approx((5e-5, 3e-5))
+    assert Stopwatch(CPU, 0.02, None).host_of_passes(lambda: passes) == pytest.approx((8e-5,))
+
+
 def test_a_gpus_seconds_do_not_contain_the_hosts(clock: Clock) -> None:
     timing = Stopwatch(GPU, 0.02, None).time(lambda: lambda: clock.busy(5e-5, 2e-6))
     assert timing.seconds == pytest.approx(2e-6)

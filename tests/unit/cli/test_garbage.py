@@ -26,11 +26,17 @@ def test_a_training_that_fails_leaves_nothing_aside() -> None:
 
 def test_collections_are_rare_until_a_command_ends() -> None:
     before = gc.get_threshold()
-    with pytest.raises(ValueError, match="the command"), rare():
+    with rare():
         assert gc.get_threshold()[0] > 10 * before[0]
         assert gc.get_threshold()[1:] == before[1:]
-        raise ValueError("the command")
     assert gc.get_threshold() == before
+    with pytest.raises(ValueError, match="the command"):
+        rare()(_raise)("the command")
+    assert gc.get_threshold() == before
+
+
+def _raise(words: str) -> None:
+    raise ValueError(words)
 
 
 def _fail() -> None:

@@ -156,6 +156,41 @@ def test_backward_needs_the_groups_that_gradients_reach_and_sums_those_that_are_
         assert work.recomputed == (24 if is_forward else 1)
 
 
+@pytest.mark.parametrize("how", ["none", "full", "full_but_attention", "offloaded"])
+def test_kernels_are_forwards_where_forward_runs_and_else_backwards(how: str) -> None:
+    changes = {
+        "none": (), "full": ("modules.language.recompute=full",),
+        "full_but_attention": ("modules.language.recompute=full", "modules.language.recompute_keeps=[attention]"),
+        "offloaded": ("modules.language.offload=true",),
+    }[how]  # fmt: skip
+    (plain_plan, plain_batch), (plan, batch) = example("pair_1b"), example("pair_1b", *changes)
+    rank = plan.layouts["language"].ranks[0]
+    plain, prices = prices_of(plain_plan, plain_batch, H200), prices_of(plan, batch, H200)
+    layers = sum(part.name.startswith("layers.") for part in plan.facts["language"].parts)
+    again: set[int] = set()
+    for action in (one for one in plan.schedule.programs[rank] if isinstance(one, Compute)):
+        if action.node.module != "language":
+            continue
+        before, work = (each.price(rank, action).host_work for each in (plain, prices))
+        copies = layers if how == "offloaded" else 0
+        if action.work is Work.FORWARD:
+            assert (work.kernels, work.backward_kernels) == (before.kernels + copies, 0)
+            forward = before.kernels
+        else:
+            assert (before.kernels, work.backward_kernels) == (0, before.backward_kernels + copies)
+            assert before.backward_kernels > forward
+            again.add(work.kernels)
+    (ran,) = again
+    if how in ("none", "offloaded"):
+        assert ran == 0
+        return
+    # All but embedding, norm and head; a kernel that attends and one beside it are not repeated where it is kept.
+    cores = sum(bool(part.mixers) for part in plan.facts["language"].parts)
+    kept = 2 * cores * (how == "full_but_attention")
+    assert 0 < cores < layers
+    assert 0.95 * forward < ran + kept < forward
+
+
 @given(sized_plans(), st.integers(0, 2**16), st.sampled_from([1e-6, 1e-4, 1e-2]))
 @settings(deadline=None, max_examples=20)
 def test_no_step_is_shorter_than_its_launches(plan: Plan, seed: int, launch: float) -> None:
@@ -186,9 +221,10 @@ def test_on_a_cpu_the_host_is_part_of_each_compute() -> None:
     computes = [action for action in plan.schedule.programs[2] if isinstance(action, Compute)]
     for action in computes:
         work = slow.price(2, action).host_work
-        assert work.kernels > 100
+        kernels = work.kernels + work.backward_kernels
+        assert kernels > 100
         assert work.groups > 0
-        seconds = work.kernels * 1e-3 + work.groups * 2e-3 + work.gathers * 3e-3 + work.sums * 4e-3
+        seconds = kernels * 1e-3 + work.groups * 2e-3 + work.gathers * 3e-3 + work.sums * 4e-3
         seconds += work.group_tensors * 5e-3 + work.gathered_tensors * 6e-3 + work.summed_tensors * 7e-3
         assert slow.price(2, action).host == pytest.approx(seconds)
     total = sum(slow.cost(2, action) - free.cost(2, action) for action in computes)

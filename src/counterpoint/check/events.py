@@ -25,7 +25,8 @@ Programs = Mapping[int, tuple[Action, ...]]
 class Flow:
     """Rows that go to a peer or come from it; `rows` is None without a batch.
 
-    Among roles the peer is a role, and `count` is the number of its ranks that the representative meets.
+    Among roles the peer is a role, `count` is the number of its ranks that the representative meets, and the rows are
+    those of all of them.
     """
 
     peer: int

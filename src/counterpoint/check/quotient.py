@@ -37,19 +37,22 @@ def expand_roles(
     }
 
 
-_ByDirection = tuple[dict[tuple[int, bool, int], int], dict[tuple[int, bool, int], int]]
+_Where = tuple[int, bool, int, int]
+"""A rank or role, whether it sends, the role that it meets, and the round."""
+
+_ByDirection = tuple[dict[_Where, int], dict[_Where, int]]
 """Rows of forward, and of backward."""
 
 
 class _Rows:
-    """The most rows that a rank of a role sends to ranks of another, or receives from them, by exchange."""
+    """The most rows that a rank of a role sends to all ranks of another, or receives from them, by exchange."""
 
     def __init__(self, plan: Plan, roles: Roles, batch: BatchPlan | None, ahead: BatchPlan | None) -> None:
         self._plan, self._roles, self._batch, self._ahead = plan, roles, batch, ahead
         self._known: dict[tuple[Link, int, bool], _ByDirection] = {}
 
-    def of(self, action: Transfer) -> dict[tuple[int, bool, int], int] | None:
-        """Rows by (role, whether it sends, role that it meets); None without a batch."""
+    def of(self, action: Transfer) -> dict[_Where, int] | None:
+        """Rows of roles; None without a batch."""
         batch = self._ahead if action.ahead else self._batch
         if batch is None:
             return None
@@ -57,19 +60,20 @@ class _Rows:
         if key not in self._known:
             most = self._most(batch, action)
             # Gradients go back along the route of the rows.
-            self._known[key] = most, {(a, not out, b): n for (a, out, b), n in most.items()}
+            self._known[key] = most, {(a, not out, b, number): n for (a, out, b, number), n in most.items()}
         return self._known[key][action.direction is not Direction.FORWARD]
 
-    def _most(self, batch: BatchPlan, action: Transfer) -> dict[tuple[int, bool, int], int]:
+    def _most(self, batch: BatchPlan, action: Transfer) -> dict[_Where, int]:
         """The most rows in forward."""
-        role_of = self._roles.role
-        by_rank: dict[tuple[int, bool, int], int] = {}
+        role_of, rounds = self._roles.role, self._plan.rounds[action.link]
+        by_rank: dict[_Where, int] = {}
         for (sender, receiver), rows in self._plan.rows_between(batch, action.link, action.exchange).items():
-            for key in ((sender, True, role_of(receiver)), (receiver, False, role_of(sender))):
+            number = rounds.round(sender, receiver)
+            for key in ((sender, True, role_of(receiver), number), (receiver, False, role_of(sender), number)):
                 by_rank[key] = by_rank.get(key, 0) + rows
-        most: dict[tuple[int, bool, int], int] = {}
-        for (rank, sends, other), rows in by_rank.items():
-            key = role_of(rank), sends, other
+        most: dict[_Where, int] = {}
+        for (rank, sends, other, number), rows in by_rank.items():
+            key = role_of(rank), sends, other, number
             most[key] = max(most.get(key, 0), rows)
         return most
 
@@ -162,11 +166,11 @@ class _OfRole:
         rows = self._rows.of(action)
         return self._known[key] if rows is None else [self._filled(part, rows) for part in self._known[key]]
 
-    def _filled(self, part: Part, rows: Mapping[tuple[int, bool, int], int]) -> Part:
-        """A round with the rows of a batch, as if they all went in it."""
+    def _filled(self, part: Part, rows: Mapping[_Where, int]) -> Part:
+        """A round with the rows of a batch."""
         number, *both = part
         sends, receives = (
-            tuple(replace(flow, rows=rows.get((self._role, is_sender, flow.peer), 0)) for flow in flows)
+            tuple(replace(flow, rows=rows.get((self._role, is_sender, flow.peer, number), 0)) for flow in flows)
             for is_sender, flows in zip((True, False), both, strict=True)
         )
         return number, sends, receives

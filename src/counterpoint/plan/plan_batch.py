@@ -32,7 +32,8 @@ def plan_batch(
     documents = tuple(itertools.chain.from_iterable(packs))
     target = modules[sink]
     firsts = list(itertools.accumulate(map(len, packs), initial=0))
-    cells = _deal_packs(firsts, [document.tokens for document in documents], target, costs[sink], microbatches)
+    lengths = [document.tokens for document in documents]
+    cells = cells_of(firsts, lengths, target.layout.dp, microbatches, target.balance, costs[sink])
     homes, home_lanes = [0] * len(documents), [0] * len(documents)
     shares: dict[str, tuple[Lanes, ...]] = {}
     of_sink = []
@@ -57,12 +58,12 @@ def plan_batch(
     return BatchPlan(step, documents, shares, tuple(homes), microbatches, modules, sink)
 
 
-def _deal_packs(
-    firsts: Sequence[int], lengths: Sequence[int], target: ModuleRows, costs: CostTable, microbatches: int
+def cells_of(
+    firsts: Sequence[int], lengths: Sequence[int], lanes: int, microbatches: int, balance: str, costs: CostTable
 ) -> Cells:
-    """Deal packs, which begin at the documents `firsts`; documents have these `lengths`."""
-    lanes = target.layout.dp
-    if target.balance == "none":
+    """The packs of each microbatch and lane of the sink; packs begin at the documents `firsts`, which have these
+    `lengths`."""
+    if balance == "none":
         return deal_packs_in_order(len(firsts) - 1, lanes, microbatches)
     return deal_packs(_sums(costs.of_each(lengths), firsts), _sums(lengths, firsts), lanes, microbatches)
 

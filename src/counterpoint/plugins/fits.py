@@ -35,13 +35,24 @@ def check_types(plugin: Plugin, where: str) -> None:
 
 
 def check_section(name: str, section: type[Section], where: str) -> None:
-    """Raise ConfigError, which begins with `where`, unless a section is chosen by the name of its kind."""
+    """Raise ConfigError, which begins with `where`, unless a section is chosen by the name of its kind and can be read.
+
+    Validators are built when a section is first read; that of a plug-in is built here.
+    """
     annotation = section.model_fields["kind"].annotation
     if get_origin(annotation) is not Literal or name not in get_args(annotation):
         raise ConfigError(
             f"{where}: got the section {section.__name__} with kind: {_shown(annotation)}, expected kind: "
             f"Literal[{show(name)}]; correct the section or the name"
         )
+    try:
+        section.model_rebuild()
+    except Exception as error:
+        words = str(error).partition("\n")[0].rstrip(".")
+        raise ConfigError(
+            f"{where}: building the section {section.__name__} raised {type(error).__name__}: {words}; expected keys "
+            "of types that pydantic can validate; correct the package"
+        ) from None
 
 
 def _shown(annotation: object) -> str:

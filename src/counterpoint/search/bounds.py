@@ -3,7 +3,8 @@
 Rows are dealt perfectly, nothing is padded, no communication takes time, and every operation runs at the best rate that
 any size of it reaches; so what the clock says is never less. A pipeline waits for the forwards before it and the
 gradients after it of one microbatch, which is no smaller than the smallest pack. The host launches the kernels of every
-microbatch.
+microbatch that has a document. What no own parameter needs of a backward is left out, since it runs only for some
+documents: those with items whose encoder is trained.
 """
 
 from collections.abc import Sequence
@@ -71,7 +72,8 @@ class Bounds:
         count, places = choice.degrees.pp * choice.degrees.chunks, choice.degrees.pp
         stages = [stage.kernels for stage in self.stages(sink, count, choice.recompute)]
         kernels = max(sum(stages[place::places]) for place in range(places))
-        return candidate.schedule.microbatches * kernels * self._kernel_seconds * self.hardware.alone
+        filled = self.work.filled(choice.degrees.dp, candidate.schedule.microbatches)
+        return filled * kernels * self._kernel_seconds * self.hardware.alone
 
     @cached_property
     def _kernel_seconds(self) -> float:
@@ -115,12 +117,13 @@ class Bounds:
         if (module, recompute) not in self._parts:
             load = self.work.modules[module]
             whole, found = load.whole, []
+            trained = [part.is_trained for part in self.models.described.trained[module]]
             for number in range(len(load.facts.parts)):
                 # Where nothing but scores follows, rows without a label are left out.
                 share = load.scored if number > self.models.last_mixing[module] else 1.0
                 rows = max(1, int(whole.rows * share))
                 made = self.models.operations(module, number, Degrees(), recompute, whole, rows)
-                passes = (made.forward, made.inputs, made.weights)
+                passes = (made.forward, made.inputs if any(trained[: number + 1]) else (), made.weights)
                 kernels = sum(map(kernels_of, passes))
                 forward, inputs, weights = map(self._least, passes)
                 found.append(StageWork(forward, inputs, weights, kernels))

@@ -169,7 +169,7 @@ def measured(config: Config, steps: int) -> tuple[Models, Workload]:
     if not drawn:
         raise InputError("data.train: got no document in the first steps, expected some; correct data.train")
     models = Models(config, described, execution_of(config))
-    return models, workload(described.graph, described.facts, drawn)
+    return models, workload(described.graph, described.facts, drawn, config.data.balance)
 
 
 def _simulations(world_size: int) -> int:

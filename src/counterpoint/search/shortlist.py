@@ -4,7 +4,6 @@ import heapq
 from bisect import insort
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, product
 from math import inf
 from typing import final
 
@@ -24,6 +23,9 @@ _CUTS = 8
 _CHOICES = 16
 """Choices of a module that are combined with those of others."""
 
+_COMBINED = 2048
+"""Combinations of a placement: the more modules, the fewer choices of each."""
+
 _OVERFULL = 10.0
 """Times by which a candidate seems slower that does not seem to fit, the more the less it does."""
 
@@ -38,6 +40,12 @@ _SMALLER = 0.9
 
 Ranked = tuple[float, Candidate]
 """A candidate and what it is ranked by."""
+
+_Order = tuple[int, ...]
+"""Places of choices in their lists."""
+
+_Place = tuple[float, _Order, Candidate]
+"""A candidate, what it is ranked by, and its place among those of the same rank."""
 
 
 @final
@@ -63,7 +71,8 @@ class Shortlist:
 
     def combined(self, placed: Placed) -> list[Ranked]:
         """The best candidates of a placement, best first."""
-        return self._ranked(placed, [[self._choices(name, ranks) for name, ranks in placed.ranks]])
+        most = min(_CHOICES, int(_COMBINED ** (1 / len(placed.ranks))))
+        return self._ranked(placed, [[self._choices(name, ranks)[:most] for name, ranks in placed.ranks]])
 
     def alike(self, placed: Placed) -> list[Ranked]:
         """The best candidates of a placement with one layout for several modules, best first."""
@@ -92,21 +101,34 @@ class Shortlist:
     def _ranked(self, placed: Placed, every: Sequence[Sequence[Sequence[Choice]]]) -> list[Ranked]:
         """The best of all combinations of choices, of the first ones where several are as good; each of `every` has a
         list of choices for each module."""
-        best: list[Ranked] = []
-        for candidate in chain.from_iterable(self._combinations(placed, lists) for lists in every):
-            limit = best[-1][0] if len(best) == _BEST else inf
-            # No key is less than the time, which is known sooner.
-            if self.guess.seconds(candidate) < limit and (key := self.key(candidate)) < limit:
-                insort(best, (key, candidate), key=lambda each: each[0])
-                del best[_BEST:]
-        return best
+        best: list[_Place] = []
+        for number, lists in enumerate(every):
+            for last, choice in enumerate(lists[-1]):
+                for turn, count in enumerate(self.space.microbatches(choice.degrees)):
+                    named = ((placed.ranks[-1][0], choice),)
+                    candidate = Candidate(named, self.space.first_of(count))
+                    self._combine(placed, lists, candidate, (last, turn, number), best)
+        return [(key, candidate) for key, _order, candidate in best]
 
-    def _combinations(self, placed: Placed, lists: Sequence[Sequence[Choice]]) -> Iterator[Candidate]:
-        names = [name for name, _ranks in placed.ranks]
-        for choices in product(*lists):
-            named = tuple(zip(names, choices, strict=True))
-            for count in self.space.microbatches(choices[-1].degrees):
-                yield Candidate(named, self.space.first_of(count))
+    def _combine(
+        self, placed: Placed, lists: Sequence[Sequence[Choice]], candidate: Candidate, order: _Order, best: list[_Place]
+    ) -> None:
+        """Give a candidate, which has the last modules, every choice of those before. None of them needs less time or
+        memory than without, so one that is behind the best is left at that."""
+        key = self.key(candidate)
+        if len(best) == _BEST and key > best[-1][0]:
+            return
+        left = len(lists) - len(candidate.choices)
+        if not left:
+            # As if all were looked at in the order of their lists, the last module's the fastest.
+            *earlier, last, turn, number = order
+            insort(best, (key, (number, *earlier, last, turn), candidate), key=lambda each: each[:2])
+            del best[_BEST:]
+            return
+        name, _ranks = placed.ranks[left - 1]
+        for place, choice in enumerate(lists[left - 1]):
+            longer = Candidate(((name, choice), *candidate.choices), candidate.schedule)
+            self._combine(placed, lists, longer, (place, *order), best)
 
     def _choices(self, module: str, ranks: Sequence[int]) -> list[Choice]:
         """The best choices of a module: those of the best cuts, which are compared by their plainest variants first."""

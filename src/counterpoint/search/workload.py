@@ -7,9 +7,10 @@ from itertools import accumulate
 from math import ceil
 from typing import final
 
-from counterpoint.plan.cost import Load
+from counterpoint.plan.cost import CostTable, Load
 from counterpoint.plan.graph import Graph
 from counterpoint.plan.model_facts import ModelFacts
+from counterpoint.plan.plan_batch import cells_of
 from counterpoint.plan.samples import Document, Pack
 
 Steps = tuple[tuple[Pack, ...], ...]
@@ -102,17 +103,35 @@ class ModuleLoad:
 @final
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """Drawn steps, the fewest packs in one of them, and the modules' loads."""
+    """Drawn steps, the fewest packs in one of them, and the modules' loads; packs of the `sink` are dealt to lanes by
+    `balance`."""
 
     steps: Steps
     samples: int
     modules: Mapping[str, ModuleLoad]
+    sink: str
+    balance: str
+    _filled: dict[tuple[int, int], float] = field(default_factory=dict, repr=False)
+
+    def filled(self, lanes: int, microbatches: int) -> float:
+        """How many microbatches of an average step have a document, if packs are dealt to these for so many lanes: few
+        long packs may leave some empty, which no rank computes."""
+        key = lanes, microbatches
+        if key not in self._filled:
+            self._filled[key] = sum(self._of_step(packs, *key) for packs in self.steps) / len(self.steps)
+        return self._filled[key]
+
+    def _of_step(self, packs: Sequence[Pack], lanes: int, microbatches: int) -> int:
+        firsts = list(accumulate(map(len, packs), initial=0))
+        lengths = [document.tokens for pack in packs for document in pack]
+        costs = CostTable(self.modules[self.sink].facts.cost)
+        return sum(map(any, cells_of(firsts, lengths, lanes, microbatches, self.balance, costs)))
 
 
-def workload(graph: Graph, facts: Mapping[str, ModelFacts], steps: Steps) -> Workload:
-    """The work of some drawn steps."""
+def workload(graph: Graph, facts: Mapping[str, ModelFacts], steps: Steps, balance: str = "cost") -> Workload:
+    """The work of some drawn steps, with `data.balance`."""
     modules = {name: _module_load(graph, facts[name], name, steps) for name in graph.modules}
-    return Workload(steps, min(map(len, steps)), modules)
+    return Workload(steps, min(map(len, steps)), modules, graph.sinks[0], balance)
 
 
 def _rows(graph: Graph, module: str, documents: Sequence[Document]) -> Unit:

@@ -9,6 +9,7 @@ from counterpoint.check.quotient import expand_roles
 from counterpoint.check.roles import Roles, coarse
 from counterpoint.plan.action import Action
 from counterpoint.plan.batch import BatchPlan
+from counterpoint.plan.graph import Node
 from counterpoint.plan.plan import Plan
 
 EXACT_RANKS = 64
@@ -19,7 +20,8 @@ EXACT_RANKS = 64
 class Cast:
     """Who plays a step: every rank for itself or, in a large world, the lowest rank of each role.
 
-    A role computes what that lane of its ranks does which has the most work in the step, by FLOPs.
+    A role computes what that lane of its ranks does which has the most work in the step, by FLOPs, or in a microbatch
+    where lanes meet in every compute.
     """
 
     def __init__(
@@ -27,8 +29,8 @@ class Cast:
     ) -> None:  # fmt: skip
         self._plan, self._programs, self._batch = plan, programs, batch
         self.roles: Roles | None = coarse(plan, programs) if len(programs) > exact_ranks else None
-        self._heaviest: dict[tuple[int, str], int] = {}
-        self._of_lanes: dict[str, list[int]] = {}
+        self._heaviest: dict[tuple[int, str, int | None], int] = {}
+        self._of_lanes: dict[str, list[list[int]]] = {}
 
     @cached_property
     def programs(self) -> Mapping[int, tuple[Action, ...]]:
@@ -46,26 +48,32 @@ class Cast:
         """The ranks that a player stands for."""
         return (player,) if self.roles is None else self.roles.ranks(player)
 
-    def payer(self, player: int, module: str) -> int:
-        """The rank of a player whose lane of a module has the most work in the step."""
+    def payer(self, player: int, node: Node, microbatch: int) -> int:
+        """The rank of a player whose lane has the most work at a compute of a stage."""
         if self.roles is None:
             return player
-        if (player, module) not in self._heaviest:
+        module = node.module
+        key = player, module, microbatch if self._meets(node) else None
+        if key not in self._heaviest:
             layout = self._plan.layouts[module]
             lanes = {layout.coordinate(rank).dp: rank for rank in reversed(self.roles.ranks(player))}
-            loads = self._loads(module)
-            self._heaviest[player, module] = lanes[max(lanes, key=lambda lane: (loads[lane], -lane))]
-        return self._heaviest[player, module]
+            loads = self._loads(module, key[2])
+            self._heaviest[key] = lanes[max(lanes, key=lambda lane: (loads[lane], -lane))]
+        return self._heaviest[key]
 
-    def _loads(self, module: str) -> list[int]:
-        """FLOPs of each lane of a module."""
+    def _meets(self, node: Node) -> bool:
+        """Whether the lanes of a stage meet in every compute, to gather parameters or to trade rows of experts."""
+        layout = self._plan.layouts[node.module]
+        return layout.reshard or (self._plan.has_experts(node) and layout.expert_size > layout.lane_size)
+
+    def _loads(self, module: str, microbatch: int | None) -> list[int]:
+        """FLOPs of each lane of a module in a microbatch, by default in the step."""
         if module not in self._of_lanes:
-            cost, loads = self._plan.facts[module].cost, [0] * self._plan.layouts[module].dp
-            for lanes in self._batch.shares[module]:
-                for lane in range(len(loads)):
-                    loads[lane] += sum(cost.of_each(lanes.lengths(lane)))
-            self._of_lanes[module] = loads
-        return self._of_lanes[module]
+            cost, lanes = self._plan.facts[module].cost, range(self._plan.layouts[module].dp)
+            shares = self._batch.shares[module]
+            self._of_lanes[module] = [[sum(cost.of_each(of.lengths(lane))) for lane in lanes] for of in shares]
+        loads = self._of_lanes[module]
+        return [sum(of_lane) for of_lane in zip(*loads, strict=True)] if microbatch is None else loads[microbatch]
 
     def members(self, player: int, post: Collective) -> tuple[int, ...]:
         """The ranks of a collective that a player's rank takes part in."""

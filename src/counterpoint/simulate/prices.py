@@ -102,7 +102,7 @@ class Prices:
     def price(self, rank: int, action: Compute) -> Price:
         """The price of a compute on a rank."""
         layout = self._plan.layouts[action.node.module]
-        lane = layout.coordinate(self._cast.payer(rank, action.node.module)).dp
+        lane = layout.coordinate(self._cast.payer(rank, action.node, action.microbatch)).dp
         gathers = layout.reshard or action in self._first_computes(rank)
         key = (
             action.node,
@@ -196,7 +196,7 @@ class Prices:
     def _transfer(self, rank: int, post: Exchange) -> float:
         size = BYTES[self._plan.dtype]
         sent, received = (
-            sum((flow.rows or 0) * flow.columns * flow.count for flow in flows) for flows in (post.sends, post.receives)
+            sum((flow.rows or 0) * flow.columns for flow in flows) for flows in (post.sends, post.receives)
         )
         if not (sent or received):
             return 0.0

@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from unittest.mock import patch
 
@@ -245,6 +246,32 @@ def compare_clocks(seed: int) -> None:
         assert not ranks.stuck
         assert ranks.intervals == {rank: played.intervals[roles.role(rank)] for rank in programs}
         assert ranks.end == played.end
+
+
+@QUICKLY
+@given(SEEDS)
+def test_a_role_sends_to_another_as_many_rows_as_its_fullest_rank_does(seed: int) -> None:
+    with drawn_plan(seed, 24) as plan:
+        batch, ahead = (plan.batch(step, random_packs(plan, seed + step)) for step in (0, 1))
+        programs = plan.of_step(plan.schedule, batch, ahead).programs
+        roles = coarse(plan, programs)
+        most: Counter[object] = Counter()
+        for rank, (key, rows) in exchanged(expand(plan, programs, batch, ahead), roles.role):
+            where = roles.role(rank), *key
+            most[where] = max(most[where], rows)
+        events = expand_roles(plan, programs, roles, batch, ahead, is_template=False)
+        assert {(role, *key): rows for role, (key, rows) in exchanged(events, int) if rows} == dict(most)
+
+
+def exchanged(events: Events, role_of: Callable[[int], int]) -> Iterator[tuple[int, tuple[tuple[object, ...], int]]]:
+    """The rows of each rank, or role, by action, round, whether it sends, and the role that it exchanges them with."""
+    for rank, stream in events.items():
+        rows: Counter[tuple[object, ...]] = Counter()
+        for post in (event for event in stream if isinstance(event, Exchange)):
+            for is_sender, flows in ((True, post.sends), (False, post.receives)):
+                for flow in flows:
+                    rows[post.action, post.round, is_sender, role_of(flow.peer)] += flow.rows or 0
+        yield from ((rank, each) for each in rows.items())
 
 
 @QUICKLY

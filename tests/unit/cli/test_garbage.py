@@ -35,6 +35,29 @@ def test_collections_are_rare_until_a_command_ends() -> None:
     assert gc.get_threshold() == before
 
 
+def test_a_command_inside_another_and_one_of_another_thread_end_as_they_began() -> None:
+    before = gc.get_threshold()
+    one, other = rare(), rare()
+    one.__enter__()
+    other.__enter__()
+    one.__exit__(None, None, None)
+    assert gc.get_threshold() != before, "the other still lasts"
+    other.__exit__(None, None, None)
+    assert gc.get_threshold() == before
+
+
+@pytest.mark.parametrize("youngest", [0, 10**6])
+def test_who_wants_fewer_collections_keeps_them(youngest: int) -> None:
+    before = gc.get_threshold()
+    gc.set_threshold(youngest, *before[1:])
+    try:
+        with rare():
+            assert gc.get_threshold()[0] == youngest
+        assert gc.get_threshold()[0] == youngest
+    finally:
+        gc.set_threshold(*before)
+
+
 def _raise(words: str) -> None:
     raise ValueError(words)
 

@@ -177,6 +177,10 @@ def test_a_name_that_is_not_normalised_is_refused(install: Install) -> None:
     (CURVE.replace('{"falling"', '{"Falling"'), "here = {module}:PLUGIN", "expected lowercase letters, digits and _"),
     (LAYER.replace("KIND", "gian"), "here = {module}:PLUGIN",
      r'layer "gain": got the section GainSection with kind: Literal\[.gian.\], expected kind: Literal\["gain"\]'),
+    (LAYER.replace("KIND", "gain").replace("size: int", "size: type(PartFacts.__eq__) | int"), "here = {module}:PLUGIN",
+     'layer "gain": building the section GainSection raised PydanticSchemaGenerationError: .*; expected keys of types'),
+    (LAYER.replace("KIND", "gain").replace("size: int", "size: 'Later | int'"), "here = {module}:PLUGIN",
+     "building the section GainSection raised PydanticUndefinedAnnotation: name 'Later' is not defined; expected"),
 ])  # fmt: skip
 def test_what_is_no_plugin_is_named_and_nothing_is_registered(
     install: Install, code: str, points: str, sentence: str

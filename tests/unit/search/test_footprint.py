@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from counterpoint.search.candidate import Candidate, Choice
+from counterpoint.search.footprint import Footprints
 from tests.unit.search.drawn import drawn
 from tests.unit.search.worlds import HYBRID, PAIR, Small, small
 
@@ -33,6 +34,30 @@ def test_guessed_memory_is_close_to_that_of_the_plan(data: dict[str, Any], world
             candidate, most = Candidate(candidate.choices, first), MOST
         needed = parts.scorer.score(parts.scorer.plan(candidate)).memory_bytes
         assert LEAST < parts.guess.memory_bytes(candidate) / needed < most, candidate
+
+
+@pytest.mark.parametrize("data", [PAIR, HYBRID], ids=["pair", "hybrid"])
+def test_a_candidate_is_guessed_alike_whatever_was_guessed_before(data: dict[str, Any]) -> None:
+    """Also such that differ in one thing alone from one before: recomputation, the schedule, or what comes after."""
+    parts, dice = small(data, 4), random.Random(7)
+    candidates = []
+    for _ in range(30):
+        candidate = drawn(parts, dice)
+        again = [(name, each._replace(recompute=parts.space.recomputes[name][-1])) for name, each in candidate.choices]
+        candidates += [
+            candidate,
+            Candidate(tuple(again), candidate.schedule),
+            Candidate(candidate.choices[:1], candidate.schedule),
+        ]
+        candidates += [
+            Candidate(candidate.choices, candidate.schedule.model_copy(update=update))
+            for update in ({"kind": "gpipe"}, {"encoder": "first"}, {"buffer": 1}, {"encoder_group": 2})
+        ]
+    known = Footprints(parts.models, parts.work, parts.hardware)
+    assert [known.memory_bytes(each) for each in candidates] == [
+        Footprints(parts.models, parts.work, parts.hardware).memory_bytes(each) for each in candidates
+    ]
+    assert len({known.memory_bytes(each) for each in candidates}) > 60
 
 
 HEAVY: dict[str, Any] = copy.deepcopy(PAIR)

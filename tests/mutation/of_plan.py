@@ -86,6 +86,8 @@ PLAN = [
     Mutant("check.contacts:Contacts._add", "sum(map(len, parts)) - has_itself", "sum(map(len, parts))", _ROLES),
     Mutant("check.roles:coarse", "(by_id[id(program)], contacts.kinds[rank])", "(0, contacts.kinds[rank])", _ROLES),
     Mutant("check.roles:refine", "key.append(alike[number])", "key.append(0)", _ROLES),
+    Mutant("check.quotient:_Rows._most", "rounds.round(sender, receiver)", "0", _ROLES),
+    Mutant("check.quotient:_Rows._most", "by_rank.get(key, 0) + rows", "rows", _ROLES),
     Mutant("check.quotient:_Met.meeting", "for rank in self.roles.ranks(role)", "for rank in (role,)", _ROLES),
     Mutant("check.quotient:_Met._join", "in {self.contacts.of[rank][slot][0] for rank in ranks}", "in {self.contacts.of[role][slot][0]}", _ROLES),
     Mutant("simulate.play:early_roles", "_end(machine, state, others) != state.completed", "False", _ROLES),

@@ -11,6 +11,8 @@ PLUGINS = [
     Mutant("plugins.load:load_plugins", "if name not in _IMPORTED", "if True", _LOADED),
     Mutant("plugins.load:load_plugins", "_check(_IMPORTED[name], at)", "pass", _LOADED),
     Mutant("plugins.load:load_plugins", "        registry.hide(kind_name, kind)", "        pass", _LOADED),
+    Mutant("plugins.fits:check_section", "section.model_rebuild()", "pass", _LOADED),
+    Mutant("garbage:_Rarity.end", "if not self._inside:", "if True:", ("tests/unit/cli/test_garbage.py",)),
     Mutant("plugins.load:_import", "        registry.hide(kind_name, kind)", "        pass", _LOADED),
     Mutant("setup.run:build_plan", "load_plugins(config.run.plugins)", "pass", _LOADED),
     Mutant("plugins.load:_check", "check_types(plugin, where)", "pass", _LOADED),

@@ -41,12 +41,6 @@ _SMALLER = 0.9
 Ranked = tuple[float, Candidate]
 """A candidate and what it is ranked by."""
 
-_Order = tuple[int, ...]
-"""Places of choices in their lists."""
-
-_Place = tuple[float, _Order, Candidate]
-"""A candidate, what it is ranked by, and its place among those of the same rank."""
-
 
 @final
 @dataclass(frozen=True)
@@ -99,36 +93,31 @@ class Shortlist:
         )
 
     def _ranked(self, placed: Placed, every: Sequence[Sequence[Sequence[Choice]]]) -> list[Ranked]:
-        """The best of all combinations of choices, of the first ones where several are as good; each of `every` has a
-        list of choices for each module."""
-        best: list[_Place] = []
-        for number, lists in enumerate(every):
-            for last, choice in enumerate(lists[-1]):
-                for turn, count in enumerate(self.space.microbatches(choice.degrees)):
-                    named = ((placed.ranks[-1][0], choice),)
-                    candidate = Candidate(named, self.space.first_of(count))
-                    self._combine(placed, lists, candidate, (last, turn, number), best)
-        return [(key, candidate) for key, _order, candidate in best]
+        """The best of all combinations of choices, best first; each of `every` has a list of choices for each module."""
+        best: list[Ranked] = []
+        for lists in every:
+            for choice in lists[-1]:
+                for count in self.space.microbatches(choice.degrees):
+                    last = Candidate(((placed.ranks[-1][0], choice),), self.space.first_of(count))
+                    self._combine(placed, lists, last, best)
+        return best
 
     def _combine(
-        self, placed: Placed, lists: Sequence[Sequence[Choice]], candidate: Candidate, order: _Order, best: list[_Place]
+        self, placed: Placed, lists: Sequence[Sequence[Choice]], candidate: Candidate, best: list[Ranked]
     ) -> None:
         """Give a candidate, which has the last modules, every choice of those before. None of them needs less time or
         memory than without, so one that is behind the best is left at that."""
         key = self.key(candidate)
-        if len(best) == _BEST and key > best[-1][0]:
+        if len(best) == _BEST and key >= best[-1][0]:
             return
         left = len(lists) - len(candidate.choices)
         if not left:
-            # As if all were looked at in the order of their lists, the last module's the fastest.
-            *earlier, last, turn, number = order
-            insort(best, (key, (number, *earlier, last, turn), candidate), key=lambda each: each[:2])
+            insort(best, (key, candidate), key=lambda each: each[0])
             del best[_BEST:]
             return
-        name, _ranks = placed.ranks[left - 1]
-        for place, choice in enumerate(lists[left - 1]):
-            longer = Candidate(((name, choice), *candidate.choices), candidate.schedule)
-            self._combine(placed, lists, longer, (place, *order), best)
+        for choice in lists[left - 1]:
+            named = ((placed.ranks[left - 1][0], choice), *candidate.choices)
+            self._combine(placed, lists, Candidate(named, candidate.schedule), best)
 
     def _choices(self, module: str, ranks: Sequence[int]) -> list[Choice]:
         """The best choices of a module: those of the best cuts, which are compared by their plainest variants first."""

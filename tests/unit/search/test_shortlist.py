@@ -34,7 +34,10 @@ def test_the_best_are_those_of_all_combinations(
             for schedule in map(world.space.first_of, world.space.microbatches(choices[-1].degrees))
         ]
         every = [(shortlist.key(each), each) for each in candidates]
-        assert shortlist.combined(placed) == heapq.nsmallest(2, every, key=lambda each: each[0])
+        found = shortlist.combined(placed)
+        assert [key for key, _one in found] == heapq.nsmallest(2, (key for key, _one in every))
+        assert [key for key, _one in found] == [shortlist.key(one) for _key, one in found]
+        assert len({one for _key, one in found}) == len(found)
         looked_at += len(every)
         penalised += sum(key > world.guess.seconds(each) for key, each in every)
     assert looked_at > 100

@@ -1,6 +1,7 @@
 """The clock of real costs: bounds of any estimate, known small ones, and optima over all orders of tiny plans."""
 
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import replace
 from itertools import product
 
@@ -21,6 +22,7 @@ from counterpoint.plan.placement import place
 from counterpoint.plan.plan import Plan
 from counterpoint.plan.schedule import distribute
 from counterpoint.plan.work import model_flops
+from counterpoint.search.candidate import Candidate, Choice, Degrees
 from counterpoint.simulate.cast import Cast
 from counterpoint.simulate.clock import simulate_programs
 from counterpoint.simulate.estimate import _scale, estimate, mean_breakdown, play
@@ -31,6 +33,7 @@ from tests.asked import asked
 from tests.unit.check.faults import reordered
 from tests.unit.plan.strategies import LANGUAGE, plan_of, random_packs, uniform_packs
 from tests.unit.report.pages import example, sized_plans
+from tests.unit.search.worlds import HYBRID, small
 
 H200 = costs.load("H200")
 UNTIMED = replace(H200, host=NOT_MEASURED)
@@ -497,6 +500,24 @@ def test_roles_take_what_their_heaviest_lanes_take(microbatches: int, is_colocat
     exact = play(plan, UNTIMED, batch, Execution()).seconds
     by_role = play(plan, UNTIMED, batch, Execution(), exact_ranks=0).seconds
     assert exact * 0.999 <= by_role <= exact * 1.02
+
+
+@pytest.mark.parametrize("degrees", [Degrees(dp_shard=16, reshard=True), Degrees(dp_shard=16, ep=2)])
+def test_lanes_that_meet_in_every_compute_take_what_the_fullest_of_each_microbatch_takes(degrees: Degrees) -> None:
+    """To gather parameters, or to trade rows of experts: with documents of all sizes and few of them a lane."""
+    data = deepcopy(HYBRID)
+    data["data"]["train"][0]["synthetic"]["text_tokens"] = {"kind": "uniform", "low": 64, "high": 8000}
+    data["training"]["global_batch_samples"] = 32
+    parts = small(data, 16)
+    (placed, *_others) = parts.space.placements
+    vision, language = (
+        (name, Choice(ranks, each, parts.space.recomputes[name][0]))
+        for (name, ranks), each in zip(placed.ranks, (Degrees(dp_shard=16, reshard=True), degrees), strict=True)
+    )
+    plan = parts.scorer.plan(Candidate((vision, language), parts.space.first_of(2)))
+    batch = plan.batch(0, parts.work.steps[0])
+    exact, by_role = (play(plan, H200, batch, Execution(), exact_ranks=ranks).seconds for ranks in (16, 0))
+    assert by_role == pytest.approx(exact, rel=1e-6)
 
 
 def test_a_role_that_sends_to_many_takes_the_time_of_all_their_rows_once() -> None:

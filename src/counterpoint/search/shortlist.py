@@ -93,7 +93,7 @@ class Shortlist:
         )
 
     def _ranked(self, placed: Placed, every: Sequence[Sequence[Sequence[Choice]]]) -> list[Ranked]:
-        """The best of all combinations of choices, best first; each of `every` has a list of choices for each module."""
+        """The best of all combinations, best first; each of `every` has a list of choices for each module."""
         best: list[Ranked] = []
         for lists in every:
             for choice in lists[-1]:

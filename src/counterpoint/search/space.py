@@ -28,6 +28,9 @@ from counterpoint.setup.plan import Described
 CHUNKS = (1, 2, 3, 4)
 """Stages of one module on a rank."""
 
+BATCH = "training.global_batch_samples"
+"""The rule that leaves out what has more lanes than a step has packs."""
+
 _AXES = ("tp", "cp", "pp", "ep", "etp")
 
 
@@ -73,18 +76,22 @@ class Space:
         return tuple(placements(self.world_size, self.modules, kept, partial_overlap=overlap))
 
     def degrees(self, module: str, ranks: int) -> tuple[Degrees, ...]:
-        """How a module may be cut over a number of ranks, without chunks unless these are held."""
+        """How a module may be cut over a number of ranks, without chunks unless these are held or needed."""
         if (module, ranks) not in self._degrees:
             self._degrees[module, ranks] = tuple(self._cuts(module, ranks))
         return self._degrees[module, ranks]
 
     def _cuts(self, module: str, ranks: int) -> Iterator[Degrees]:
-        axes, chunks = self._axes[module], self.held.get(f"modules.{module}.layout.chunks", 1)
+        axes = self._axes[module]
         for tp, cp, pp in product(*(axes[axis] for axis in ("tp", "cp", "pp"))):
             dp, rest = divmod(ranks, tp * cp * pp)
-            if rest or not dp or dp > self.samples:
+            if rest or not dp:
                 continue
-            if not self.allows(module, Degrees(pp=pp, cp=cp, tp=tp)):
+            if dp > self.samples:
+                self.refused[BATCH] += 1
+                continue
+            chunks = self._least_chunks(module, pp)
+            if chunks is None or not self.allows(module, Degrees(pp=pp, cp=cp, tp=tp)):
                 continue
             for ep, etp in product(axes["ep"], axes["etp"]):
                 # Experts are cut as all products of the module are, or not at all.
@@ -115,6 +122,26 @@ class Space:
             other = degrees._replace(chunks=count)
             if other != degrees and self._holds(module, "chunks", count) and self.allows(module, other):
                 yield other
+
+    def _least_chunks(self, module: str, pp: int) -> int | None:
+        """The chunks that are held, else 1, or more where they are needed; None where they cannot be had."""
+        key = f"modules.{module}.layout.chunks"
+        if key in self.held or module != self._chunked:
+            return int(self.held.get(key, 1))
+        return next((each.chunks for each in self.chunks(module, Degrees(pp=pp))), None) if pp > 1 else None
+
+    @cached_property
+    def _chunked(self) -> str | None:
+        """The module that must have chunks: where every schedule needs them the last one that can, unless others are
+        held to have some."""
+        if not SCHEDULES[self.first_schedule.kind].needs_chunks:
+            return None
+        if any(self.held.get(f"modules.{name}.layout.chunks", 1) > 1 for name in self.modules):
+            return None
+        for name in reversed(self.modules):
+            if any(next(self.chunks(name, Degrees(pp=pp)), None) for pp in self._axes[name]["pp"] if pp > 1):
+                return name
+        return None
 
     @cached_property
     def _axes(self) -> dict[str, dict[str, list[int]]]:
@@ -196,9 +223,11 @@ class Space:
 
     @cached_property
     def first_schedule(self) -> ScheduleConfig:
-        """The schedule with which layouts are compared first: what is held, else 1F1B and every key's default."""
+        """The schedule with which layouts are compared first: what is held, else 1F1B, or a kind that takes layouts
+        without chunks too, and every key's default."""
         given = {key.partition(".")[2]: value for key, value in self.held.items() if key.startswith("schedule.")}
-        kind = given.pop("kind", _FIRST if _FIRST in self.kinds else self.kinds[0])
+        first = min(self.kinds, key=lambda kind: (kind != _FIRST, SCHEDULES[kind].needs_chunks))
+        kind = given.pop("kind", first)
         return ScheduleConfig().model_copy(update={"kind": kind, **given})
 
     def first_of(self, microbatches: int) -> ScheduleConfig:

@@ -54,7 +54,7 @@ def show_plan(
         write_file(html, "--html", plan_html(plan, batch, estimated))
         console.print(f"page: {html}", markup=False)
     if json_file is not None:
-        write_file(json_file, "--json", json.dumps(plan_json(plan, batch), indent=1) + "\n")
+        write_file(json_file, "--json", json.dumps(plan_json(plan, batch, estimated), indent=1) + "\n")
         console.print(f"data: {json_file}", markup=False)
     if trace is not None and estimated is not None:
         write_file(trace, "--trace", json.dumps(trace_of(estimated)) + "\n")

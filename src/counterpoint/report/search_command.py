@@ -12,7 +12,8 @@ from counterpoint.config.overrides import apply_overrides
 from counterpoint.errors import InputError
 from counterpoint.report.answer import MOST_COLUMNS, write_file
 from counterpoint.report.search_json import search_json
-from counterpoint.report.search_text import describe_comparison, describe_search, seconds_text
+from counterpoint.report.search_text import describe_comparison, describe_search
+from counterpoint.report.words import seconds_text
 from counterpoint.search.find import SearchResult, Wish, compare, find, settled
 from counterpoint.search.rewrite import rewritten
 

@@ -189,9 +189,20 @@ class Walk:
     def _ranking(self) -> list[Outcome]:
         """The best outcome of every layout: those that fit by their time, others after them by their size."""
         best: dict[object, Outcome] = {}
-        for each in sorted(self._outcomes, key=self._standing):
+        for each in self._ordered():
             best.setdefault(each.candidate.layout, each)
         return list(best.values())
+
+    def _ordered(self) -> list[Outcome]:
+        """All outcomes by their standing; among equals, those with one layout for all modules come first."""
+        alike: list[tuple[int, bool, Outcome]] = []
+        over, longest = 0.0, -inf
+        for place, each in enumerate(sorted(self._outcomes, key=self._standing)):
+            standing = self._standing(each)
+            if standing[0] != over or standing[1] > longest or not alike:
+                first, over, longest = place, standing[0], standing[1] * _SLACK
+            alike.append((first, not each.candidate.is_homogeneous, each))
+        return [each for *_key, each in sorted(alike, key=lambda one: one[:2])]
 
     def _standing(self, outcome: Outcome) -> tuple[float, float]:
         over = 0.0 if self._fits(outcome) else outcome.score.memory_bytes / self.memory_bytes

@@ -2,12 +2,16 @@
 
 import io
 import json
+import re
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from counterpoint import costs
+from counterpoint.costs.file import write_hardware
 from counterpoint.errors import InputError
 from counterpoint.report.plan_command import show_plan
 from tests.unit.report.pages import EXAMPLES, Page
@@ -70,3 +74,28 @@ def test_a_trace_needs_hardware_and_hardware_a_name(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="got 'H3000'"):
         show_plan(config, [], html=None, json_file=None, rank=None, console=_console(), hardware="H3000")
     assert not trace.exists()
+
+
+def test_what_does_not_fit_the_hardware_is_said_and_written(tmp_path: Path) -> None:
+    data, small = tmp_path / "plan.json", tmp_path / "small.json"
+    write_hardware(small, replace(costs.load("h200"), name="Small", memory_bytes=2**30))
+    said = {}
+    for hardware in ("h200", str(small)):
+        console = _console()
+        show_plan(
+            EXAMPLES / "pair_1b.yaml", [], html=None, json_file=data, rank=None, console=console, hardware=hardware
+        )  # fmt: skip
+        assert isinstance(console.file, io.StringIO)
+        said[hardware] = " ".join(console.file.getvalue().split())
+        estimated = json.loads(data.read_text())["estimate"]
+        assert (
+            estimated["fits"]
+            == (hardware == "h200")
+            == (estimated["memory_bytes"] <= estimated["hardware"]["memory_bytes"])
+        )
+        assert sum(estimated["ranks"]["0"]["breakdown"]["computes"].values()) > 0
+    assert "does not fit" not in said["h200"]
+    assert re.search(
+        r"It does not fit: the fullest rank needs [\d.]+ GiB of the 1\.0 GiB that a rank of Small has; use more ranks",
+        said[str(small)],
+    )

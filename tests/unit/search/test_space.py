@@ -1,6 +1,7 @@
 """What may vary: placements, degrees, recomputation, schedules, and what a user holds."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 
@@ -222,3 +223,15 @@ def test_a_search_of_which_every_candidate_is_refused_does_not_blame_the_world()
     ) as raised:
         parts.walk(simulations=8).run()
     assert "--world-size" not in str(raised.value)
+
+
+def test_of_candidates_that_take_the_same_time_one_layout_for_all_modules_is_first() -> None:
+    walk = small(PAIR, 2).walk(simulations=8, top=8)
+    outcomes = walk.run().outcomes
+    score = outcomes[0].score
+    nearly = [replace(score, seconds=score.seconds * (1.0 + place * 1e-12)) for place in range(len(outcomes))]
+    own_first = sorted(outcomes, key=lambda each: each.candidate.is_homogeneous)
+    walk._outcomes[:] = [replace(each, score=near) for each, near in zip(own_first, nearly, strict=True)]
+    ranking = walk._ranking()
+    assert not own_first[0].candidate.is_homogeneous
+    assert ranking[0].candidate.is_homogeneous

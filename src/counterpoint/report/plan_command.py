@@ -8,7 +8,7 @@ from rich.console import Console
 
 from counterpoint import costs
 from counterpoint.errors import InputError
-from counterpoint.report.answer import MOST_COLUMNS, write_file
+from counterpoint.report.answer import MOST_COLUMNS, check_distinct, write_file
 from counterpoint.report.estimate_text import estimate_text
 from counterpoint.report.plan_html import plan_html
 from counterpoint.report.plan_json import plan_json
@@ -35,6 +35,7 @@ def show_plan(
         raise InputError(
             f"--trace {trace}: got no hardware, expected one on which the step is timed; add --hardware NAME or FILE"
         )
+    check_distinct({"CONFIG": config, "--html": html, "--json": json_file, "--trace": trace})
     machine = None if hardware is None else costs.load(hardware)
     loaded = load_settled(config, overrides)
     plan, _models, corpus = prepare_run(loaded)

@@ -49,7 +49,8 @@ def rewritten(source: Path, base: Config, found: Winner, overrides: Mapping[str,
     Comments are kept where the file has no aliases. Raises InputError for a file that cannot be read.
     """
     try:
-        text = source.read_text(encoding="utf-8")
+        # A byte order mark may only begin a file, and a comment is put before what this one begins with.
+        text = source.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise InputError(
             f"{source}: cannot be read ({error.strerror}), expected the config; correct the path"

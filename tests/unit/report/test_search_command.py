@@ -49,9 +49,9 @@ def found() -> SearchResult:
     return find(load_config(PAIR), (), WISH)
 
 
-@pytest.mark.parametrize("memory", [0.0, -1.0, float("nan"), float("-inf")])
+@pytest.mark.parametrize("memory", [0.0, -1.0, float("nan"), float("-inf"), float("inf")])
 def test_memory_that_is_none_is_refused_before_the_search(memory: float) -> None:
-    with pytest.raises(InputError, match=r"^memory_gib: got .*, expected more than 0 GiB; correct it"):
+    with pytest.raises(InputError, match=r"^memory_gib: got .*, expected a number of GiB above 0; correct it"):
         find(load_config(PAIR), (), replace(WISH, memory_gib=memory))
 
 
@@ -165,3 +165,10 @@ def test_wrong_input_is_said_in_a_sentence(pair: Path) -> None:
     ):
         with pytest.raises(InputError, match=words):
             show_search(pair, [], wish, out=None, json=None, console=_console())
+
+
+def test_a_config_with_a_byte_order_mark_is_rewritten_to_one_that_loads(pair: Path, tmp_path: Path) -> None:
+    pair.write_text(pair.read_text(), encoding="utf-8-sig")
+    out = tmp_path / "best.yaml"
+    show_search(pair, [], WISH, out=out, json=None, console=_console())
+    assert load_config(out).world.size == 2

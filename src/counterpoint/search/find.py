@@ -114,6 +114,12 @@ def find(config: Config, overrides: Sequence[str], wish: Wish) -> SearchResult:
         )
     hardware = costs.load(wish.hardware)
     world_size = config.world.size if wish.world_size is None else wish.world_size
+    is_idle_asked = any(each.partition("=")[0] in ("world", "world.idle") for each in overrides)
+    if world_size != config.world.size and config.world.idle and is_idle_asked:
+        raise InputError(
+            f"world.idle: got idle ranks of {config.world.size} with {argument('world_size')} {world_size}, expected "
+            f"those of a world of that size; set world.size={world_size} instead"
+        )
     held, kinds = held_keys(config, wish.fixed, overrides), schedule_kinds(wish.schedules)
     models, work = measured(config, wish.steps)
     memory_bytes = hardware.memory_bytes if wish.memory_gib is None else wish.memory_gib * 2**30

@@ -8,7 +8,7 @@ from counterpoint.config.edit_text import edited
 from counterpoint.config.schema import Config
 from counterpoint.errors import InputError
 from counterpoint.plan.layout import format_ranks
-from counterpoint.search.candidate import LAID_OUT, Candidate
+from counterpoint.search.candidate import LAID_OUT, Candidate, idle_of
 
 
 class Winner(NamedTuple):
@@ -24,7 +24,7 @@ _LISTED_AT_MOST = 16
 
 def changed_keys(base: Config, found: Winner) -> dict[str, Any]:
     """The keys that a config has not got like this, by their dotted paths, as plain values."""
-    keys: dict[str, Any] = {"world.size": found.world_size, "world.idle": []}
+    keys: dict[str, Any] = {"world.size": found.world_size, "world.idle": list(idle_of(base, found.world_size))}
     candidate = found.candidate
     for name, choice in candidate.choices:
         where, degrees = f"modules.{name}", choice.degrees

@@ -21,7 +21,7 @@ from counterpoint.families import family_of
 from counterpoint.plan.activations import PARTS
 from counterpoint.plan.kept import ATTENTION
 from counterpoint.plan.schedule import SCHEDULES
-from counterpoint.search.candidate import Candidate, Choice, Degrees, Recompute, config_of, laid
+from counterpoint.search.candidate import Candidate, Choice, Degrees, Recompute, config_of, idle_of, laid
 from counterpoint.search.placements import Placed, placements
 from counterpoint.setup.plan import Described
 
@@ -72,8 +72,8 @@ class Space:
         kept = {
             name: _run(self.held[key]) for name in self.modules if (key := f"modules.{name}.layout.ranks") in self.held
         }
-        overlap = self.config.world.partial_overlap
-        return tuple(placements(self.world_size, self.modules, kept, partial_overlap=overlap))
+        overlap, idle = self.config.world.partial_overlap, idle_of(self.config, self.world_size)
+        return tuple(placements(self.world_size, self.modules, kept, partial_overlap=overlap, idle=idle))
 
     def degrees(self, module: str, ranks: int) -> tuple[Degrees, ...]:
         """How a module may be cut over a number of ranks, without chunks unless these are held or needed."""
@@ -120,15 +120,25 @@ class Space:
         """The same degrees with other numbers of chunks."""
         for count in CHUNKS:
             other = degrees._replace(chunks=count)
-            if other != degrees and self._holds(module, "chunks", count) and self.allows(module, other):
+            is_held = self._holds(module, "chunks", count) and self._keeps_split(module, other)
+            if other != degrees and is_held and self.allows(module, other):
                 yield other
 
     def _least_chunks(self, module: str, pp: int) -> int | None:
-        """The chunks that are held, else 1, or more where they are needed; None where they cannot be had."""
+        """The chunks that are held, else 1, or more where they or the stages of a held split need them; None where they
+        cannot be had."""
         key = f"modules.{module}.layout.chunks"
-        if key in self.held or module != self._chunked:
-            return int(self.held.get(key, 1))
-        return next((each.chunks for each in self.chunks(module, Degrees(pp=pp))), None) if pp > 1 else None
+        wanted = (self.held[key],) if key in self.held else CHUNKS if pp > 1 else CHUNKS[:1]
+        for count in wanted[module == self._chunked :]:
+            degrees = Degrees(pp=pp, chunks=count)
+            if self._keeps_split(module, degrees) and self.allows(module, degrees):
+                return int(count)
+        return None
+
+    def _keeps_split(self, module: str, degrees: Degrees) -> bool:
+        """Whether a held split, if it is a list, is for as many stages."""
+        split = self.held.get(f"modules.{module}.layout.split", "even")
+        return bool(split == "even" or len(split) == degrees.pp * degrees.chunks)
 
     @cached_property
     def _chunked(self) -> str | None:

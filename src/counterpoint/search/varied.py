@@ -9,7 +9,9 @@ from counterpoint.errors import ConfigError
 from counterpoint.plan.schedule import SCHEDULES
 from counterpoint.section.problem import nearest, show
 
-LAYOUT = ("ranks", "pp", "dp_replicate", "dp_shard", "cp", "tp", "chunks", "reshard", "expert.ep", "expert.etp")
+LAYOUT = (
+    "ranks", "pp", "dp_replicate", "dp_shard", "cp", "tp", "chunks", "split", "reshard", "expert.ep", "expert.etp",
+)  # fmt: skip
 SCHEDULE = ("kind", "microbatches", "encoder_group", "encoder", "buffer", "run_ahead")
 
 

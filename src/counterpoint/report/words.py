@@ -48,7 +48,7 @@ def number_text(value: float) -> str:
 def seconds_text(seconds: float) -> str:
     """Seconds, milliseconds or microseconds to four significant digits: `12.3 ms`."""
     rounded = float(f"{seconds:.4g}")
-    if rounded >= 1e3:
+    if not rounded or rounded >= 1e3:
         return f"{seconds:,.0f} s"
     for size, unit in ((1.0, "s"), (1e-3, "ms")):
         if rounded >= size:

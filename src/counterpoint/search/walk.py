@@ -271,8 +271,9 @@ class Walk:
         if counts.refused and counts.refused == counts.looked_at:
             by = ", ".join(f"{rule} {count:,}" for rule, count in sorted(self._refused.items()))
             return (
-                f"search: got {where}, for which the plan's rules refuse all {counts.refused:,} candidates (by {by}), "
-                "expected one that they allow; allow other schedules (--schedule), or hold fewer keys"
+                f"search: got {where}, for which the plan's rules refuse all {counts.refused:,} candidates that were "
+                f"looked at (by {by}), expected one that they allow; allow other schedules (--schedule), or hold "
+                "fewer keys"
             )
         if counts.too_large or self.shortlist.is_too_large:
             return (

@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -77,25 +78,22 @@ def test_a_trace_needs_hardware_and_hardware_a_name(tmp_path: Path) -> None:
 
 
 def test_what_does_not_fit_the_hardware_is_said_and_written(tmp_path: Path) -> None:
-    data, small = tmp_path / "plan.json", tmp_path / "small.json"
-    write_hardware(small, replace(costs.load("h200"), name="Small", memory_bytes=2**30))
-    said = {}
-    for hardware in ("h200", str(small)):
-        console = _console()
-        show_plan(
-            EXAMPLES / "pair_1b.yaml", [], html=None, json_file=data, rank=None, console=console, hardware=hardware
-        )  # fmt: skip
+    data, tight = tmp_path / "plan.json", tmp_path / "tight.json"
+
+    def show(hardware: str) -> tuple[str, dict[str, Any]]:
+        console, config = _console(), EXAMPLES / "pair_1b.yaml"
+        show_plan(config, [], html=None, json_file=data, rank=None, console=console, hardware=hardware)
         assert isinstance(console.file, io.StringIO)
-        said[hardware] = " ".join(console.file.getvalue().split())
-        estimated = json.loads(data.read_text())["estimate"]
-        assert (
-            estimated["fits"]
-            == (hardware == "h200")
-            == (estimated["memory_bytes"] <= estimated["hardware"]["memory_bytes"])
-        )
-        assert sum(estimated["ranks"]["0"]["breakdown"]["computes"].values()) > 0
-    assert "does not fit" not in said["h200"]
+        estimated: dict[str, Any] = json.loads(data.read_text())["estimate"]
+        return " ".join(console.file.getvalue().split()), estimated
+
+    said, estimated = show("h200")
+    assert estimated["fits"]
+    assert sum(estimated["ranks"]["0"]["breakdown"]["computes"].values()) > 0
+    assert "does not fit" not in said
+    write_hardware(tight, replace(costs.load("h200"), name="Tight", memory_bytes=estimated["memory_bytes"] - 1))
+    said, estimated = show(str(tight))
+    assert not estimated["fits"]
     assert re.search(
-        r"It does not fit: the fullest rank needs [\d.]+ GiB of the 1\.0 GiB that a rank of Small has; use more ranks",
-        said[str(small)],
+        r"It does not fit: the fullest rank needs [\d.]+ GiB of .* a rank of Tight has; use more ranks", said
     )

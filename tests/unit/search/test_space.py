@@ -188,10 +188,15 @@ def test_a_world_with_more_ranks_than_the_batch_feeds_names_the_batch() -> None:
         parts.walk(simulations=8).run()
 
 
-@pytest.mark.parametrize("schedules", [("interleaved", "gpipe"), ("gpipe", "interleaved")])
-def test_layouts_are_compared_on_a_schedule_that_takes_them_without_chunks(schedules: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(("schedules", "first"), [
+    (("interleaved", "gpipe"), "gpipe"), (("gpipe", "interleaved"), "gpipe"),
+    (("interleaved", "zero_bubble"), "zero_bubble"), ((), "1f1b"),
+])  # fmt: skip
+def test_layouts_are_compared_on_a_schedule_that_takes_them_without_chunks(
+    schedules: tuple[str, ...], first: str
+) -> None:
     parts = small(PAIR, 4, schedules=schedules)
-    assert parts.space.first_schedule.kind == "gpipe"
+    assert parts.space.first_schedule.kind == first
     assert parts.walk(simulations=8).run().outcomes
 
 
@@ -219,7 +224,8 @@ def test_a_search_of_which_every_candidate_is_refused_does_not_blame_the_world()
         PAIR, 2, schedules=("interleaved",), overrides=("modules.language.layout.pp=1", "modules.vision.layout.pp=1")
     )
     with pytest.raises(
-        InputError, match=r"rules refuse all [\d,]+ candidates \(by schedule\.kind [\d,]+\).*--schedule"
+        InputError,
+        match=r"rules refuse all [\d,]+ candidates that were looked at \(by schedule\.kind [\d,]+\).*--schedule",
     ) as raised:
         parts.walk(simulations=8).run()
     assert "--world-size" not in str(raised.value)

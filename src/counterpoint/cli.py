@@ -199,12 +199,12 @@ def plan(
     """Show and prove who does what when, before anything runs."""
     leave_at_exit()
     if dry_run:
+        from counterpoint.report.answer import refuse_beside
         from counterpoint.report.dry_run_command import show_dry_run
 
         if rank is None:
             raise InputError("--dry-run: got no --rank, expected the rank to build beside it; add --rank")
-        if html is not None:
-            raise InputError("--html: got it with --dry-run, which has no page, expected one of the two; use --json")
+        refuse_beside("--dry-run", {"--html": html, "--hardware": hardware, "--trace": trace})
         show_dry_run(config, overrides or (), json_file=json, rank=rank, console=_output)
         return
     from counterpoint.report.plan_command import show_plan

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 RUN_ID_PREFIX = "counterpoint-"
 """Prefix of the ids of runs whose ranks were started here."""
 
+RESUME = "resume: auto goes on from the newest checkpoint"
+"""How a training that a signal ended goes on; nothing else has checkpoints."""
+
 LOST_RANK = "LostRankError"
 """The kind of a report that a rank wrote about another one that is gone."""
 
@@ -43,10 +46,11 @@ _START_RANKS = "start ranks with torchrun or srun, or unset RANK to start them h
 
 
 class SignalledError(CounterpointError):
-    """The run was ended by a signal, after it saved."""
+    """The run was ended by a signal, after it saved; `remedy` is how to go on, if that is possible."""
 
-    def __init__(self, number: int) -> None:
-        super().__init__(f"stopped by {signal.Signals(number).name}; resume: auto goes on from the newest checkpoint")
+    def __init__(self, number: int, remedy: str = "") -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}{remedy and f'; {remedy}'}")
+        self.number = number
         self.exit_code = _SIGNAL_BASE + number
 
 

@@ -12,7 +12,15 @@ from counterpoint.config.run_files import ERROR_FILE
 from counterpoint.config.schema import Config
 from counterpoint.console import begin_line, say
 from counterpoint.errors import CounterpointError
-from counterpoint.launch import adopt_slurm, check_world, is_joined, launch_local, start_fork_server
+from counterpoint.launch import (
+    RESUME,
+    SignalledError,
+    adopt_slurm,
+    check_world,
+    is_joined,
+    launch_local,
+    start_fork_server,
+)
 from counterpoint.plugins.load import versions_of
 from counterpoint.program import check_program
 from counterpoint.setup.callbacks import check_callbacks, check_travels
@@ -57,7 +65,11 @@ def train(config: Config, callbacks: "Sequence[Callback]" = (), port: int = 0) -
     with lock_run_folder(folder):
         prepare = partial(open_run_folder, config, setup.plan)
         conclude = partial(say_ending, config)
-        launch_local(config.world.size, work, (config, tuple(callbacks)), folder / ERROR_FILE, port, prepare, conclude)
+        arguments = (config, tuple(callbacks))
+        try:
+            launch_local(config.world.size, work, arguments, folder / ERROR_FILE, port, prepare, conclude)
+        except SignalledError as ended:
+            raise SignalledError(ended.number, RESUME) from None
 
 
 def say_ending(config: Config, error: CounterpointError | None = None) -> None:

@@ -6,8 +6,10 @@ _S = "tests/unit/search/"
 _WHOLE, _BOUNDS, _SPACE, _FOOTPRINT, _DIFFERENCE = (
     (f"{_S}test_{name}.py",) for name in ("whole_space", "bounds", "space", "footprint", "difference")
 )
-_COMMAND = ("tests/unit/report/test_search_command.py",)
 _SHORTLIST = (f"{_S}test_shortlist.py",)
+_HELD = (f"{_S}test_held.py",)
+_COMMAND, _WORDS = (("tests/unit/report/test_search_command.py",), ("tests/unit/report/test_words.py",))
+_OPTIONS, _PLAN = (("tests/unit/cli/test_search.py",), ("tests/unit/report/test_plan_command.py",))
 
 SEARCH = [
     Mutant("search.bounds:Bounds.seconds", "/ len(choice.ranks)", "/ choice.degrees.pp", _BOUNDS),
@@ -27,6 +29,20 @@ SEARCH = [
     Mutant("search.shortlist:Shortlist._combine", "key >= best[-1][0]", "1.01 * key >= best[-1][0]", _SHORTLIST),
     Mutant("search.walk:Walk._try", "> self._limit() * _SLACK", "> 0.5 * self._limit()", _WHOLE),
     Mutant("search.space:Space._holds", "value) == value", "value) is not None", _SPACE),
+    Mutant("search.space:Space.first_schedule", "(kind != _FIRST, SCHEDULES[kind].needs_chunks)", "0", _SPACE),
+    Mutant("search.space:Space._least_chunks", "wanted[module == self._chunked :]", "wanted", _SPACE),
+    Mutant("search.space:Space._keeps_split", "degrees.pp * degrees.chunks", "degrees.pp", _HELD),
+    Mutant("search.space:Space._cuts", "self.refused[BATCH] += 1", "pass", _SPACE),
+    Mutant("search.walk:Walk._ordered", "not each.candidate.is_homogeneous", "False", _SPACE),
+    Mutant("search.walk:Walk._nothing", "counts.refused == counts.looked_at", "False", _SPACE),
+    Mutant("search.candidate:idle_of", "if world_size == base.world.size", "if world_size > 0", _HELD),
+    Mutant("search.placements:_placed", "(*fixed.values(), idle)", "fixed.values()", _HELD),
+    Mutant("search.rewrite:rewritten", "utf-8-sig", "utf-8", _COMMAND),
+    Mutant("report.words:seconds_text", 'float(f"{seconds:.4g}")', "seconds", _WORDS),
+    Mutant("report.search_text:_overflows", "score.memory_bytes >", "0 >", _COMMAND),
+    Mutant("report.answer:check_distinct", "file.resolve()", "file", _OPTIONS),
+    Mutant("report.answer:refuse_beside", "if value is not None", "if value is True", _OPTIONS),
+    Mutant("simulate.estimate:Estimate.fits", "<= self.rank_bytes", "<= 2 * self.rank_bytes", _PLAN),
     Mutant("search.placements:_compositions", "yield (size, *rest)", "yield (*rest, size)", _SPACE),
     Mutant("search.rewrite:changed_keys", '"world.size": found.world_size', '"world.size": base.world.size', _COMMAND),
     Mutant(

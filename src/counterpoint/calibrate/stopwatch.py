@@ -274,4 +274,6 @@ def _sentence(error: Exception) -> str:
     if isinstance(error, NotMeasuredError):
         return str(error)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0]}"[:160] if lines else type(error).__name__
+    # A file has no text with characters that cannot be printed.
+    words = "".join(letter for letter in lines[0] if letter.isprintable()) if lines else ""
+    return f"{type(error).__name__}: {words}"[:160] if words else type(error).__name__

@@ -189,8 +189,9 @@ class _Place:
         return _Place(self.where, f"{self.key}.{name}" if self.key else name, value)
 
     def text(self, most: int = _MOST_LETTERS) -> str:
-        if not isinstance(self.value, str) or len(self.value) > most:
-            raise self.wrong(f"text of at most {most} characters")
+        # A line break would leave the comment or the sentence that tells it.
+        if not isinstance(self.value, str) or len(self.value) > most or not self.value.isprintable():
+            raise self.wrong(f"text of at most {most} printable characters")
         return self.value
 
     def choice(self, known: tuple[_Value, ...]) -> _Value:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from counterpoint.report.answer import MOST_COLUMNS, write_file
+from counterpoint.report.answer import MOST_COLUMNS, check_distinct, write_file
 from counterpoint.report.dry_run_text import dry_run_json, dry_run_text
 from counterpoint.setup.dry_run import dry_run
 from counterpoint.setup.plan import plan_of
@@ -20,6 +20,7 @@ def show_dry_run(
 
     Raises ConfigError, PlacementError, InputError, or DataError for the tokenizer.
     """
+    check_distinct({"CONFIG": config, "--json": json_file})
     loaded = load_settled(config, overrides)
     models = build_models(loaded)
     found = dry_run(loaded, plan_of(loaded, models), models, rank)

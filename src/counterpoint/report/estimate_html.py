@@ -2,12 +2,12 @@
 
 from counterpoint.plan.layout import format_ranks
 from counterpoint.plan.plan import Plan
-from counterpoint.report.estimate_text import seconds_text, sentences
+from counterpoint.report.estimate_text import sentences
 from counterpoint.report.gantt import Bar, Row, gantt
 from counterpoint.report.markup import tag, words
 from counterpoint.report.page import section, table
 from counterpoint.report.palette import module_colours
-from counterpoint.report.words import bytes_text, number_text
+from counterpoint.report.words import bytes_text, number_text, seconds_text
 from counterpoint.simulate.estimate import Estimate
 
 MILLISECONDS = 1e3

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from counterpoint.plan.layout import format_ranks
 from counterpoint.report.terminal import new_table, title
-from counterpoint.report.words import bytes_text, number_text
+from counterpoint.report.words import bytes_text, number_text, overflow_text, seconds_text
 from counterpoint.simulate.estimate import Estimate
 from counterpoint.simulate.played import Breakdown, draw
 
@@ -17,14 +17,6 @@ _TOLD_LATENESS = 0.02
 
 CLOCK_COLUMNS = 56
 """Columns of the drawn timeline; with its labels it fits into 80 columns."""
-
-
-def seconds_text(seconds: float) -> str:
-    """Seconds, milliseconds or microseconds: `12.3 ms`."""
-    for size, unit in ((1.0, "s"), (1e-3, "ms")):
-        if seconds >= size:
-            return f"{number_text(seconds / size)} {unit}"
-    return f"{number_text(seconds * 1e6)} us"
 
 
 def estimate_text(found: Estimate) -> RenderableType:
@@ -49,6 +41,8 @@ def sentences(found: Estimate) -> Iterator[str]:
         f"Bubble {found.bubble:.1%}, exposed communication {found.exposed:.1%} of all ranks' time; memory at most "
         f"{bytes_text(found.memory_bytes)} a rank."
     )
+    if not found.fits:
+        yield f"{overflow_text(found.memory_bytes, found.hardware, found.rank_bytes)}."
     late = max(found.timeline.late.values(), default=0.0)
     if late >= _TOLD_LATENESS * found.timeline.seconds:
         yield (

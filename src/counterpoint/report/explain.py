@@ -9,8 +9,8 @@ from counterpoint.plan.action import Action, Compute, Direction, Reduce, Step, T
 from counterpoint.plan.graph import Node
 from counterpoint.plan.layout import format_ranks
 from counterpoint.plan.plan import Plan
-from counterpoint.report.estimate_text import seconds_text
 from counterpoint.report.run_record import Measured, Timed
+from counterpoint.report.words import seconds_text
 from counterpoint.simulate.estimate import Estimate
 
 LEAST_SHARE = 0.03

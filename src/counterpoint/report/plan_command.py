@@ -8,7 +8,7 @@ from rich.console import Console
 
 from counterpoint import costs
 from counterpoint.errors import InputError
-from counterpoint.report.answer import MOST_COLUMNS, write_file
+from counterpoint.report.answer import MOST_COLUMNS, check_distinct, write_file
 from counterpoint.report.estimate_text import estimate_text
 from counterpoint.report.plan_html import plan_html
 from counterpoint.report.plan_json import plan_json
@@ -35,6 +35,7 @@ def show_plan(
         raise InputError(
             f"--trace {trace}: got no hardware, expected one on which the step is timed; add --hardware NAME or FILE"
         )
+    check_distinct({"CONFIG": config, "--html": html, "--json": json_file, "--trace": trace})
     machine = None if hardware is None else costs.load(hardware)
     loaded = load_settled(config, overrides)
     plan, _models, corpus = prepare_run(loaded)
@@ -54,7 +55,7 @@ def show_plan(
         write_file(html, "--html", plan_html(plan, batch, estimated))
         console.print(f"page: {html}", markup=False)
     if json_file is not None:
-        write_file(json_file, "--json", json.dumps(plan_json(plan, batch), indent=1) + "\n")
+        write_file(json_file, "--json", json.dumps(plan_json(plan, batch, estimated), indent=1) + "\n")
         console.print(f"data: {json_file}", markup=False)
     if trace is not None and estimated is not None:
         write_file(trace, "--trace", json.dumps(trace_of(estimated)) + "\n")

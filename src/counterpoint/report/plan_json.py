@@ -1,20 +1,23 @@
 """A plan as plain data for other programs."""
 
+from dataclasses import asdict
 from typing import Any
 
 from counterpoint.check.proof import Proof
 from counterpoint.plan.batch import BatchPlan
 from counterpoint.plan.form import form_of
-from counterpoint.plan.layout import Layout
+from counterpoint.plan.layout import Layout, format_ranks
 from counterpoint.plan.plan import Plan
 from counterpoint.plan.schedule import Schedule
 from counterpoint.report.summary import Summary, summarize
 from counterpoint.report.words import stage_parameters
+from counterpoint.simulate.estimate import Estimate
 from counterpoint.simulate.memory import RankMemory
 
 
-def plan_json(plan: Plan, batch: BatchPlan | None = None) -> dict[str, Any]:
-    """Layouts, links, communicators, programs as action strings, and the figures of proof and simulation.
+def plan_json(plan: Plan, batch: BatchPlan | None = None, estimated: Estimate | None = None) -> dict[str, Any]:
+    """Layouts, links, communicators, programs as action strings, and the figures of proof and simulation, and of an
+    estimate if there is one.
 
     Contains only dicts with string keys, lists, strings, numbers and booleans. The key `plan` has the complete plan,
     from which `plan_of_form` restores it. Raises ProofError.
@@ -49,7 +52,29 @@ def plan_json(plan: Plan, batch: BatchPlan | None = None) -> dict[str, Any]:
         "timeline": _timeline(summary),
         "memory_bytes": {str(rank): used.total_bytes for rank, used in summary.memory.items()},
         "memory": {str(rank): _memory(used) for rank, used in summary.memory.items()},
+        **({} if estimated is None else {"estimate": _estimate(estimated)}),
         "plan": form_of(plan),
+    }
+
+
+def _estimate(found: Estimate) -> dict[str, Any]:
+    return {
+        "hardware": {"name": found.hardware, "source": found.source, "memory_bytes": found.rank_bytes},
+        "seconds": found.seconds,
+        "tokens_per_second": found.tokens_per_second,
+        "utilisation": found.utilisation,
+        "bubble": found.bubble,
+        "exposed": found.exposed,
+        "memory_bytes": found.memory_bytes,
+        "fits": found.fits,
+        "breakdown": asdict(found.breakdown),
+        "ranks": {
+            format_ranks(ranks): {
+                "breakdown": asdict(found.timeline.breakdowns[ranks[0]]),
+                "memory": _memory(found.memory[ranks[0]]),
+            }
+            for ranks in found.timeline.same
+        },
     }
 
 

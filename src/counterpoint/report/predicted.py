@@ -15,7 +15,10 @@ from counterpoint.simulate.estimate import Estimate, estimate
 
 
 def predicted(run_folder: Path, measured: Measured | None, hardware: str | None) -> Estimate | None:
-    """The estimate of a run's measured step; None without one, without hardware, or if the run's data is not there."""
+    """The estimate of a run's measured step; None without one or without hardware.
+
+    Raises CounterpointError for named hardware that lacks figures, or if the run's data is not there.
+    """
     machine = _hardware(measured, hardware)
     if measured is None or machine is None:
         return None
@@ -25,7 +28,10 @@ def predicted(run_folder: Path, measured: Measured | None, hardware: str | None)
         batch = plan.batch(measured.step - 1, corpus.packs(measured.step - 1))
         return estimate(plan, machine, [batch], execution_of(config))
     except CounterpointError:
-        return None
+        # Nobody asked for hardware that the device's name suggests.
+        if hardware is None:
+            return None
+        raise
 
 
 def explanation(run_folder: Path, hardware: str | None) -> list[str]:

@@ -10,9 +10,10 @@ from rich.console import Console
 
 from counterpoint.config.overrides import apply_overrides
 from counterpoint.errors import InputError
-from counterpoint.report.answer import MOST_COLUMNS, write_file
+from counterpoint.report.answer import MOST_COLUMNS, check_distinct, write_file
 from counterpoint.report.search_json import search_json
-from counterpoint.report.search_text import describe_comparison, describe_search, seconds_text
+from counterpoint.report.search_text import describe_comparison, describe_search
+from counterpoint.report.words import seconds_text
 from counterpoint.search.find import SearchResult, Wish, compare, find, settled
 from counterpoint.search.rewrite import rewritten
 
@@ -24,6 +25,7 @@ def show_search(
 
     Raises InputError; nothing is written then.
     """
+    check_distinct({"CONFIG": config, "--out": out, "--json": json})
     if out is not None and out.exists():
         raise InputError(f"--out {out}: exists already, expected a new file; choose another name or remove it")
     loaded = settled(config, overrides)

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from counterpoint.plan.layout import format_ranks
 from counterpoint.report.terminal import new_table, title
-from counterpoint.report.words import bytes_text
+from counterpoint.report.words import bytes_text, overflow_text, seconds_text
 from counterpoint.search.candidate import Candidate
 from counterpoint.search.difference import kinds_of, reasons
 from counterpoint.search.find import Comparison, SearchResult
@@ -25,11 +25,6 @@ def describe_search(result: SearchResult, top: int) -> RenderableType:
         title("Search"), "\n".join(_walked(result)),
         title("What the figures rest on"), "\n".join(_rests(result)),
     )  # fmt: skip
-
-
-def seconds_text(seconds: float) -> str:
-    """Seconds to three digits, as milliseconds below one."""
-    return f"{seconds:.3g} s" if seconds >= 1.0 else f"{1e3 * seconds:.3g} ms"
 
 
 def layout_lines(candidate: Candidate) -> Iterator[str]:
@@ -83,7 +78,13 @@ def heterogeneity(result: SearchResult) -> str:
     if own is None or alike is None:
         missing = "a layout of its own for each module" if own is None else "one layout for all modules"
         return f"Cannot be said: no candidate with {missing} was simulated that fits."
-    if own.score.seconds >= alike.score.seconds:
+    if abs(own.score.seconds / alike.score.seconds - 1.0) < _NO_DIFFERENCE:
+        one, each = seconds_text(alike.score.seconds), seconds_text(own.score.seconds)
+        return (
+            f"Makes no difference here: the best with one layout for all modules takes {one}, the best with layouts of "
+            f"their own {each}."
+        )
+    if own.score.seconds > alike.score.seconds:
         less = own.score.seconds / alike.score.seconds - 1.0
         return (
             f"Does not pay here: one layout for all modules takes {seconds_text(alike.score.seconds)}, the best with "
@@ -152,8 +153,16 @@ def describe_comparison(compared: Comparison) -> RenderableType:
     return Group(
         title("Keys that differ"), keys,
         title("Time of a step", f"{compared.hardware.name}, {compared.hardware.source}"), table, figures,
-        title("In words"), verdict(compared),
+        title("In words"), "\n".join([verdict(compared), *_overflows(compared)]),
     )  # fmt: skip
+
+
+def _overflows(compared: Comparison) -> Iterator[str]:
+    """Which of two configs do not fit into the hardware's memory."""
+    for score, name in zip(compared.scores, compared.names, strict=True):
+        if score.memory_bytes > compared.hardware.memory_bytes:
+            told = overflow_text(score.memory_bytes, compared.hardware.name, compared.hardware.memory_bytes)
+            yield f"{name}: {told[0].lower()}{told[1:]}."
 
 
 def verdict(compared: Comparison) -> str:
@@ -174,6 +183,9 @@ def _signed(seconds: float) -> str:
     sign = "+" if seconds > 0 else "-" if seconds < 0 else ""
     return f"{sign}{seconds_text(abs(seconds))}"
 
+
+_NO_DIFFERENCE = 0.01
+"""The share of a step below which a prediction of two layouts does not tell them apart."""
 
 _CHANGES = 3
 """Kinds of work that a row of the table names."""

@@ -39,8 +39,9 @@ def write_report(run_folder: Path, plan: Plan | None = None, hardware: str | Non
     """Write the page of a run into its folder and return its path; the page says what is missing.
 
     `plan` is the run's plan, if the caller already has it. The step that was timed is predicted on `hardware`, or on
-    that of its name if it is shipped. Raises InputError for hardware that is neither a name nor a file, CheckpointError
-    if the folder is no run folder or cannot be written, ConfigError if its config is unreadable.
+    that of its name if it is shipped. Raises InputError for hardware that is neither a name nor a file or lacks
+    figures, CheckpointError if the folder is no run folder or cannot be written, ConfigError if its config is
+    unreadable.
     """
     config_file = run_folder / CONFIG_FILE
     if not config_file.is_file():

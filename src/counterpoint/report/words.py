@@ -19,6 +19,14 @@ def bytes_text(count: float) -> str:
     return f"{count:.1f} TiB"
 
 
+def overflow_text(needed: float, hardware: str, has: float) -> str:
+    """Says that a step does not fit into the memory of a rank, and what helps."""
+    return (
+        f"It does not fit: the fullest rank needs {bytes_text(needed)} of the {bytes_text(has)} that a rank of "
+        f"{hardware} has; use more ranks, shard or cut modules further, or recompute more, as counterpoint search does"
+    )
+
+
 def count_text(count: float) -> str:
     """A large count in thousands, millions or billions: `1.4 M`."""
     for size, unit in ((1e9, "B"), (1e6, "M"), (1e4, "k")):
@@ -35,6 +43,17 @@ def number_text(value: float) -> str:
         digits, _e, power = f"{value:.2e}".partition("e")
         return f"{digits.rstrip('0').rstrip('.')}e{int(power)}"
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def seconds_text(seconds: float) -> str:
+    """Seconds, milliseconds or microseconds to four significant digits: `12.3 ms`."""
+    rounded = float(f"{seconds:.4g}")
+    if not rounded or rounded >= 1e3:
+        return f"{seconds:,.0f} s"
+    for size, unit in ((1.0, "s"), (1e-3, "ms")):
+        if rounded >= size:
+            return f"{number_text(rounded / size)} {unit}"
+    return f"{number_text(rounded * 1e6)} us"
 
 
 def used_axes(layout: Layout) -> tuple[str, ...]:

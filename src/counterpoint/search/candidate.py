@@ -111,11 +111,16 @@ class Candidate:
 
 def config_of(base: Config, world_size: int, candidate: Candidate) -> Config:
     """The config `base` with a candidate's keys, not checked."""
-    world = base.world.model_copy(update={"size": world_size, "idle": ()})
+    world = base.world.model_copy(update={"size": world_size, "idle": idle_of(base, world_size)})
     modules = dict(base.modules)
     for name, choice in candidate.choices:
         modules[name] = laid(base, name, choice)
     return base.model_copy(update={"world": world, "modules": modules, "schedule": candidate.schedule})
+
+
+def idle_of(base: Config, world_size: int) -> tuple[int, ...]:
+    """The ranks without a module: those of the config in a world of its size, none in another."""
+    return tuple(base.world.idle) if world_size == base.world.size else ()
 
 
 def laid(base: Config, module: str, choice: Choice) -> Any:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Any, final
 
@@ -30,6 +31,9 @@ from counterpoint.setup.data import open_corpus, open_tokenizer
 from counterpoint.setup.plan import describe, execution_of, lay_out, models_of
 
 DEFAULT_HARDWARE = "h200"
+TOP = 5
+"""Fastest layouts that no bound prunes unless asked for others."""
+
 STEPS = 2
 """Steps of the data that are drawn unless asked for others."""
 
@@ -47,7 +51,7 @@ class Wish:
     world_size: int | None = None
     hardware: str = DEFAULT_HARDWARE
     memory_gib: float | None = None
-    top: int = 5
+    top: int = TOP
     fixed: tuple[str, ...] = ()
     schedules: tuple[str, ...] = ()
     steps: int = STEPS
@@ -103,13 +107,19 @@ def find(config: Config, overrides: Sequence[str], wish: Wish) -> SearchResult:
 
     Raises ConfigError, DataError, or InputError if nothing fits.
     """
-    if wish.memory_gib is not None and not wish.memory_gib > 0:
+    if wish.memory_gib is not None and not 0 < wish.memory_gib < inf:
         raise InputError(
-            f"{argument('memory_gib', '--memory')}: got {wish.memory_gib:g}, expected more than 0 GiB; correct it or "
-            "leave it out for what the hardware has"
+            f"{argument('memory_gib', '--memory')}: got {wish.memory_gib:g}, expected a number of GiB above 0; correct "
+            "it or leave it out for what the hardware has"
         )
     hardware = costs.load(wish.hardware)
     world_size = config.world.size if wish.world_size is None else wish.world_size
+    is_idle_asked = any(each.partition("=")[0] in ("world", "world.idle") for each in overrides)
+    if world_size != config.world.size and config.world.idle and is_idle_asked:
+        raise InputError(
+            f"world.idle: got idle ranks of {config.world.size} with {argument('world_size')} {world_size}, expected "
+            f"those of a world of that size; set world.size={world_size} instead"
+        )
     held, kinds = held_keys(config, wish.fixed, overrides), schedule_kinds(wish.schedules)
     models, work = measured(config, wish.steps)
     memory_bytes = hardware.memory_bytes if wish.memory_gib is None else wish.memory_gib * 2**30

@@ -1,6 +1,6 @@
 """Which modules share ranks, and how many ranks each of these groups has."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import NamedTuple
 
@@ -20,21 +20,32 @@ class Placed(NamedTuple):
 
 
 def placements(
-    world_size: int, modules: Sequence[str], held: Mapping[str, Sequence[int]], *, partial_overlap: bool
+    world_size: int,
+    modules: Sequence[str],
+    held: Mapping[str, Sequence[int]],
+    *,
+    partial_overlap: bool,
+    idle: Sequence[int] = (),
 ) -> Iterator[Placed]:
-    """All modules on all ranks, then every way to give groups of modules ranks of their own.
+    """All modules on all ranks but the `idle` ones, then every way to give groups of modules ranks of their own.
 
     Groups take consecutive ranks in the order of their first modules; `held` are ranks that modules keep. With
     `partial_overlap` all but the last module may also be on the first ranks of those that the last one has.
     """
     for groups in _partitions(tuple(modules)):
-        yield from _placed(world_size, modules, groups, held)
+        yield from _placed(world_size, modules, groups, held, idle)
     if partial_overlap and len(modules) > 1:
         *first, last = modules
-        for size in sizes(world_size):
-            ranks = {**dict.fromkeys(first, range(size)), last: range(world_size)}
-            if all(ranks[name] == held.get(name, ranks[name]) for name in modules):
+        every = _left(world_size, idle)
+        for size in sizes(len(every)):
+            ranks = {**dict.fromkeys(first, every[:size]), last: every}
+            if all(tuple(ranks[name]) == tuple(held.get(name, ranks[name])) for name in modules):
                 yield Placed(tuple((name, ranks[name]) for name in modules))
+
+
+def _left(world_size: int, taken: Collection[int]) -> Sequence[int]:
+    """The ranks of a world that are not taken, as a range if these are all."""
+    return range(world_size) if not taken else tuple(rank for rank in range(world_size) if rank not in taken)
 
 
 def sizes(total: int) -> tuple[int, ...]:
@@ -60,8 +71,9 @@ def _partitions(modules: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], ...
 
 
 def _placed(
-    world_size: int, modules: Sequence[str], groups: tuple[tuple[str, ...], ...], held: Mapping[str, Sequence[int]]
-) -> Iterator[Placed]:
+    world_size: int, modules: Sequence[str], groups: tuple[tuple[str, ...], ...], held: Mapping[str, Sequence[int]],
+    idle: Sequence[int],
+) -> Iterator[Placed]:  # fmt: skip
     fixed: dict[int, Sequence[int]] = {}
     for number, group in enumerate(groups):
         kept = {held[name] for name in group if name in held}
@@ -69,8 +81,7 @@ def _placed(
             return
         if kept:
             fixed[number] = kept.pop()
-    taken = {rank for ranks in fixed.values() for rank in ranks}
-    free: Sequence[int] = range(world_size) if not taken else tuple(r for r in range(world_size) if r not in taken)
+    free = _left(world_size, {rank for ranks in (*fixed.values(), idle) for rank in ranks})
     open_groups = [number for number in range(len(groups)) if number not in fixed]
     for counts in _compositions(len(free), len(open_groups)):
         start, ranks_of = 0, dict[int, Sequence[int]](fixed)

@@ -8,7 +8,7 @@ from counterpoint.config.edit_text import edited
 from counterpoint.config.schema import Config
 from counterpoint.errors import InputError
 from counterpoint.plan.layout import format_ranks
-from counterpoint.search.candidate import LAID_OUT, Candidate
+from counterpoint.search.candidate import LAID_OUT, Candidate, idle_of
 
 
 class Winner(NamedTuple):
@@ -24,7 +24,7 @@ _LISTED_AT_MOST = 16
 
 def changed_keys(base: Config, found: Winner) -> dict[str, Any]:
     """The keys that a config has not got like this, by their dotted paths, as plain values."""
-    keys: dict[str, Any] = {"world.size": found.world_size, "world.idle": []}
+    keys: dict[str, Any] = {"world.size": found.world_size, "world.idle": list(idle_of(base, found.world_size))}
     candidate = found.candidate
     for name, choice in candidate.choices:
         where, degrees = f"modules.{name}", choice.degrees
@@ -49,7 +49,8 @@ def rewritten(source: Path, base: Config, found: Winner, overrides: Mapping[str,
     Comments are kept where the file has no aliases. Raises InputError for a file that cannot be read.
     """
     try:
-        text = source.read_text(encoding="utf-8")
+        # A byte order mark may only begin a file, and a comment is put before what this one begins with.
+        text = source.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise InputError(
             f"{source}: cannot be read ({error.strerror}), expected the config; correct the path"

@@ -21,12 +21,15 @@ from counterpoint.families import family_of
 from counterpoint.plan.activations import PARTS
 from counterpoint.plan.kept import ATTENTION
 from counterpoint.plan.schedule import SCHEDULES
-from counterpoint.search.candidate import Candidate, Choice, Degrees, Recompute, config_of, laid
+from counterpoint.search.candidate import Candidate, Choice, Degrees, Recompute, config_of, idle_of, laid
 from counterpoint.search.placements import Placed, placements
 from counterpoint.setup.plan import Described
 
 CHUNKS = (1, 2, 3, 4)
 """Stages of one module on a rank."""
+
+BATCH = "training.global_batch_samples"
+"""The rule that leaves out what has more lanes than a step has packs."""
 
 _AXES = ("tp", "cp", "pp", "ep", "etp")
 
@@ -37,7 +40,7 @@ class Space:
     """All candidates for a config on `world_size` ranks, of which `node_size` share a node.
 
     `held` are keys that stay as the config has them, `kinds` the schedules that may be chosen, and `samples` the fewest
-    packs of a step: every lane gets one in every microbatch. Tensor parallelism stays within a node. `refused` counts
+    packs of a step, no fewer than lanes times microbatches. Tensor parallelism stays within a node. `refused` counts
     the choices that a rule of the plan refused, by the rule's key.
     """
 
@@ -69,22 +72,26 @@ class Space:
         kept = {
             name: _run(self.held[key]) for name in self.modules if (key := f"modules.{name}.layout.ranks") in self.held
         }
-        overlap = self.config.world.partial_overlap
-        return tuple(placements(self.world_size, self.modules, kept, partial_overlap=overlap))
+        overlap, idle = self.config.world.partial_overlap, idle_of(self.config, self.world_size)
+        return tuple(placements(self.world_size, self.modules, kept, partial_overlap=overlap, idle=idle))
 
     def degrees(self, module: str, ranks: int) -> tuple[Degrees, ...]:
-        """How a module may be cut over a number of ranks, without chunks unless these are held."""
+        """How a module may be cut over a number of ranks, without chunks unless these are held or needed."""
         if (module, ranks) not in self._degrees:
             self._degrees[module, ranks] = tuple(self._cuts(module, ranks))
         return self._degrees[module, ranks]
 
     def _cuts(self, module: str, ranks: int) -> Iterator[Degrees]:
-        axes, chunks = self._axes[module], self.held.get(f"modules.{module}.layout.chunks", 1)
+        axes = self._axes[module]
         for tp, cp, pp in product(*(axes[axis] for axis in ("tp", "cp", "pp"))):
             dp, rest = divmod(ranks, tp * cp * pp)
-            if rest or not dp or dp > self.samples:
+            if rest or not dp:
                 continue
-            if not self.allows(module, Degrees(pp=pp, cp=cp, tp=tp)):
+            if dp > self.samples:
+                self.refused[BATCH] += 1
+                continue
+            chunks = self._least_chunks(module, pp)
+            if chunks is None or not self.allows(module, Degrees(pp=pp, cp=cp, tp=tp)):
                 continue
             for ep, etp in product(axes["ep"], axes["etp"]):
                 # Experts are cut as all products of the module are, or not at all.
@@ -113,8 +120,38 @@ class Space:
         """The same degrees with other numbers of chunks."""
         for count in CHUNKS:
             other = degrees._replace(chunks=count)
-            if other != degrees and self._holds(module, "chunks", count) and self.allows(module, other):
+            is_held = self._holds(module, "chunks", count) and self._keeps_split(module, other)
+            if other != degrees and is_held and self.allows(module, other):
                 yield other
+
+    def _least_chunks(self, module: str, pp: int) -> int | None:
+        """The chunks that are held, else 1, or more where they or the stages of a held split need them; None where they
+        cannot be had."""
+        key = f"modules.{module}.layout.chunks"
+        wanted = (self.held[key],) if key in self.held else CHUNKS if pp > 1 else CHUNKS[:1]
+        for count in wanted[module == self._chunked :]:
+            degrees = Degrees(pp=pp, chunks=count)
+            if self._keeps_split(module, degrees) and self.allows(module, degrees):
+                return int(count)
+        return None
+
+    def _keeps_split(self, module: str, degrees: Degrees) -> bool:
+        """Whether a held split, if it is a list, is for as many stages."""
+        split = self.held.get(f"modules.{module}.layout.split", "even")
+        return bool(split == "even" or len(split) == degrees.pp * degrees.chunks)
+
+    @cached_property
+    def _chunked(self) -> str | None:
+        """The module that must have chunks: where every schedule needs them the last one that can, unless others are
+        held to have some."""
+        if not SCHEDULES[self.first_schedule.kind].needs_chunks:
+            return None
+        if any(self.held.get(f"modules.{name}.layout.chunks", 1) > 1 for name in self.modules):
+            return None
+        for name in reversed(self.modules):
+            if any(next(self.chunks(name, Degrees(pp=pp)), None) for pp in self._axes[name]["pp"] if pp > 1):
+                return name
+        return None
 
     @cached_property
     def _axes(self) -> dict[str, dict[str, list[int]]]:
@@ -196,9 +233,11 @@ class Space:
 
     @cached_property
     def first_schedule(self) -> ScheduleConfig:
-        """The schedule with which layouts are compared first: what is held, else 1F1B and every key's default."""
+        """The schedule with which layouts are compared first: what is held, else 1F1B, or a kind that takes layouts
+        without chunks too, and every key's default."""
         given = {key.partition(".")[2]: value for key, value in self.held.items() if key.startswith("schedule.")}
-        kind = given.pop("kind", _FIRST if _FIRST in self.kinds else self.kinds[0])
+        first = min(self.kinds, key=lambda kind: (kind != _FIRST, SCHEDULES[kind].needs_chunks))
+        kind = given.pop("kind", first)
         return ScheduleConfig().model_copy(update={"kind": kind, **given})
 
     def first_of(self, microbatches: int) -> ScheduleConfig:

@@ -9,7 +9,9 @@ from counterpoint.errors import ConfigError
 from counterpoint.plan.schedule import SCHEDULES
 from counterpoint.section.problem import nearest, show
 
-LAYOUT = ("ranks", "pp", "dp_replicate", "dp_shard", "cp", "tp", "chunks", "reshard", "expert.ep", "expert.etp")
+LAYOUT = (
+    "ranks", "pp", "dp_replicate", "dp_shard", "cp", "tp", "chunks", "split", "reshard", "expert.ep", "expert.etp",
+)  # fmt: skip
 SCHEDULE = ("kind", "microbatches", "encoder_group", "encoder", "buffer", "run_ahead")
 
 
@@ -47,12 +49,12 @@ def held_keys(config: Config, fixed: Sequence[str], overrides: Sequence[str]) ->
 
 
 def schedule_kinds(wanted: Sequence[str]) -> tuple[str, ...]:
-    """The kinds of schedules that train, or those `wanted`; raises ConfigError for an unknown one."""
+    """The kinds of schedules that train, or those `wanted`, in one order; raises ConfigError for an unknown one."""
     known = [name for name, kind in SCHEDULES.items() if kind.trains]
     for name in wanted:
         if name not in known:
             raise ConfigError(f"--schedule: got {show(name)}, expected one of {', '.join(known)}; correct it")
-    return tuple(wanted or known)
+    return tuple(name for name in known if name in wanted or not wanted)
 
 
 def _value(config: Config, path: str) -> Any:

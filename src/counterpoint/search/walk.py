@@ -5,6 +5,7 @@ says that it takes longer than the candidates that are kept. A space of no more 
 looked through whole.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import zip_longest
@@ -18,7 +19,7 @@ from counterpoint.search.moves import layout_moves, schedule_moves
 from counterpoint.search.placements import Placed
 from counterpoint.search.scoring import Score, Scorer
 from counterpoint.search.shortlist import Shortlist
-from counterpoint.search.space import Space
+from counterpoint.search.space import BATCH, Space
 
 _BEAM = 3
 """Layouts from whose best candidates moves are made in turn."""
@@ -97,6 +98,7 @@ class Walk:
     top: int
     counts: Counts = field(default_factory=Counts)
     _outcomes: list[Outcome] = field(default_factory=list)
+    _refused: Counter[str] = field(default_factory=Counter)
     _seen: set[object] = field(default_factory=set)
 
     def run(self) -> Found:
@@ -187,9 +189,20 @@ class Walk:
     def _ranking(self) -> list[Outcome]:
         """The best outcome of every layout: those that fit by their time, others after them by their size."""
         best: dict[object, Outcome] = {}
-        for each in sorted(self._outcomes, key=self._standing):
+        for each in self._ordered():
             best.setdefault(each.candidate.layout, each)
         return list(best.values())
+
+    def _ordered(self) -> list[Outcome]:
+        """All outcomes by their standing; among equals, those with one layout for all modules come first."""
+        alike: list[tuple[int, bool, Outcome]] = []
+        over, longest = 0.0, -inf
+        for place, each in enumerate(sorted(self._outcomes, key=self._standing)):
+            standing = self._standing(each)
+            if standing[0] != over or standing[1] > longest or not alike:
+                first, over, longest = place, standing[0], standing[1] * _SLACK
+            alike.append((first, not each.candidate.is_homogeneous, each))
+        return [each for *_key, each in sorted(alike, key=lambda one: one[:2])]
 
     def _standing(self, outcome: Outcome) -> tuple[float, float]:
         over = 0.0 if self._fits(outcome) else outcome.score.memory_bytes / self.memory_bytes
@@ -216,8 +229,8 @@ class Walk:
             return
         self._seen.add(candidate)
         self.counts.looked_at += 1
-        if self.space.problem(candidate) is not None:
-            self.counts.refused += 1
+        if (rule := self.space.problem(candidate)) is not None:
+            self._refuse(rule)
         elif self.bounds.memory_bytes(candidate) > self.memory_bytes * _SLACK:
             self.counts.too_large += 1
         elif self.bounds.seconds(candidate) > self._limit() * _SLACK:
@@ -234,12 +247,16 @@ class Walk:
                 return
             self._seen.add(same)
             found = Outcome(candidate, self.scorer.score(plan))
-        except InputError:
-            self.counts.refused += 1
+        except InputError as error:
+            self._refuse(str(error).partition(":")[0])
             return
         self.counts.simulated += 1
         self.counts.overflowing += not self._fits(found)
         self._outcomes.append(found)
+
+    def _refuse(self, rule: str) -> None:
+        self.counts.refused += 1
+        self._refused[rule] += 1
 
     def _nothing(self) -> str:
         """Why no candidate fits, in one sentence."""
@@ -251,6 +268,13 @@ class Walk:
                 f"search: got {where}, expected {least / 2**30:.1f} GiB, the least of {counts.simulated} simulated "
                 "candidates; use more ranks, more memory (--memory), or recompute more"
             )
+        if counts.refused and counts.refused == counts.looked_at:
+            by = ", ".join(f"{rule} {count:,}" for rule, count in sorted(self._refused.items()))
+            return (
+                f"search: got {where}, for which the plan's rules refuse all {counts.refused:,} candidates that were "
+                f"looked at (by {by}), expected one that they allow; allow other schedules (--schedule), or hold "
+                "fewer keys"
+            )
         if counts.too_large or self.shortlist.is_too_large:
             return (
                 f"search: got {where}, which no candidate fits into by its parameters, gradients and optimizer state "
@@ -258,7 +282,9 @@ class Walk:
             )
         rules = ", ".join(sorted(self.space.refused))
         refused = f"; the plan's rules refuse degrees by {rules}" if rules else ""
+        # More lanes than sequences are the one reason that the batch can mend.
+        more = f"raise {BATCH}, " if BATCH in self.space.refused else ""
         return (
             f"search: got {where}, over which no layout of all modules divides, expected one that does{refused}; "
-            "change --world-size, or hold fewer keys"
+            f"{more}change --world-size, or hold fewer keys"
         )

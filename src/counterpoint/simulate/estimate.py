@@ -46,6 +46,8 @@ class Estimate:
     timeline: StepTimeline
     memory: Mapping[int, RankMemory]
     is_gpu: bool
+    rank_bytes: int
+    """Memory of a rank of the hardware."""
 
     @property
     def bubble(self) -> float:
@@ -66,6 +68,11 @@ class Estimate:
     def memory_bytes(self) -> int:
         """What the fullest rank needs at its peak: its tensors, and on a GPU the allocator's share and the context."""
         return max(most.total_bytes + most.allocator_bytes * self.is_gpu for most in self.memory.values())
+
+    @property
+    def fits(self) -> bool:
+        """Whether the fullest rank has the memory that it needs."""
+        return self.memory_bytes <= self.rank_bytes
 
     @property
     def tensor_bytes(self) -> int:
@@ -102,6 +109,7 @@ def estimate(
         timeline=played[0],
         memory=_most(played),
         is_gpu=hardware.device == "cuda",
+        rank_bytes=hardware.memory_bytes,
     )
 
 

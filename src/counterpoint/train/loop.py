@@ -15,7 +15,7 @@ from counterpoint.data.feed.reader import StepInputs
 from counterpoint.errors import RunError
 from counterpoint.execute.whereabouts import Limit
 from counterpoint.garbage import Garbage, spared
-from counterpoint.launch import SignalledError
+from counterpoint.launch import RESUME, SignalledError
 from counterpoint.parallelize.compile import CompileClock, compilations
 from counterpoint.train.active_rank import ActiveRank
 from counterpoint.train.callbacks import Callback
@@ -132,7 +132,7 @@ class Trainer:
         self._saver.finish()
         self._tell_saved()
         if self._stopped and self._signals.heard_anywhere(self._groups.control):
-            raise SignalledError(self._signals.heard or signal.SIGTERM)
+            raise SignalledError(self._signals.heard or signal.SIGTERM, RESUME)
 
     def _finish_step(self, done: int, *, is_saved: bool, is_evaluated: bool) -> None:
         if is_saved:

@@ -51,6 +51,7 @@ def test_a_rank_of_a_large_world_is_built(counterpoint: Command, tmp_path: Path)
     (("--dry-run",), "--dry-run: got no --rank, expected the rank to build"),
     (("--dry-run", "--rank", 99), "--rank: got 99, in a world of ranks 0 to 3, expected a rank that has work"),
     (("--dry-run", "--rank", 0, "--html", "page.html"), "--html: got it with --dry-run"),
+    (("--dry-run", "--rank", 0, "--hardware", "H200", "--trace", "t"), "--hardware and --trace: got them with --dry"),
 ])  # fmt: skip
 def test_what_cannot_be_built_is_said(counterpoint: Command, options: tuple[object, ...], words: str) -> None:
     ended = counterpoint("plan", SMALL, *options)

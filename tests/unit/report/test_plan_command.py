@@ -2,12 +2,17 @@
 
 import io
 import json
+import re
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 
+from counterpoint import costs
+from counterpoint.costs.file import write_hardware
 from counterpoint.errors import InputError
 from counterpoint.report.plan_command import show_plan
 from tests.unit.report.pages import EXAMPLES, Page
@@ -70,3 +75,25 @@ def test_a_trace_needs_hardware_and_hardware_a_name(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="got 'H3000'"):
         show_plan(config, [], html=None, json_file=None, rank=None, console=_console(), hardware="H3000")
     assert not trace.exists()
+
+
+def test_what_does_not_fit_the_hardware_is_said_and_written(tmp_path: Path) -> None:
+    data, tight = tmp_path / "plan.json", tmp_path / "tight.json"
+
+    def show(hardware: str) -> tuple[str, dict[str, Any]]:
+        console, config = _console(), EXAMPLES / "pair_1b.yaml"
+        show_plan(config, [], html=None, json_file=data, rank=None, console=console, hardware=hardware)
+        assert isinstance(console.file, io.StringIO)
+        estimated: dict[str, Any] = json.loads(data.read_text())["estimate"]
+        return " ".join(console.file.getvalue().split()), estimated
+
+    said, estimated = show("h200")
+    assert estimated["fits"]
+    assert sum(estimated["ranks"]["0"]["breakdown"]["computes"].values()) > 0
+    assert "does not fit" not in said
+    write_hardware(tight, replace(costs.load("h200"), name="Tight", memory_bytes=estimated["memory_bytes"] - 1))
+    said, estimated = show(str(tight))
+    assert not estimated["fits"]
+    assert re.search(
+        r"It does not fit: the fullest rank needs [\d.]+ GiB of .* a rank of Tight has; use more ranks", said
+    )

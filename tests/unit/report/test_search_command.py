@@ -13,6 +13,7 @@ from counterpoint import costs
 from counterpoint.check.proof import check_plan
 from counterpoint.config.load import load_config
 from counterpoint.config.yaml_text import to_yaml
+from counterpoint.costs.file import write_hardware
 from counterpoint.errors import InputError
 from counterpoint.report.search_command import show_comparison, show_search
 from counterpoint.report.search_text import heterogeneity, why_slower
@@ -48,9 +49,9 @@ def found() -> SearchResult:
     return find(load_config(PAIR), (), WISH)
 
 
-@pytest.mark.parametrize("memory", [0.0, -1.0, float("nan"), float("-inf")])
+@pytest.mark.parametrize("memory", [0.0, -1.0, float("nan"), float("-inf"), float("inf")])
 def test_memory_that_is_none_is_refused_before_the_search(memory: float) -> None:
-    with pytest.raises(InputError, match=r"^memory_gib: got .*, expected more than 0 GiB; correct it"):
+    with pytest.raises(InputError, match=r"^memory_gib: got .*, expected a number of GiB above 0; correct it"):
         find(load_config(PAIR), (), replace(WISH, memory_gib=memory))
 
 
@@ -99,12 +100,24 @@ def test_rows_say_why_they_are_slower_than_the_first(found: SearchResult) -> Non
     assert max(changes, key=lambda kind: abs(kind.more)).name in words
 
 
-def test_heterogeneity_pays_or_does_not(found: SearchResult) -> None:
+@pytest.mark.parametrize(
+    ("ratio", "words"),
+    [
+        (0.8, "Pays: 1.25 x as fast as"),
+        (0.995, "Makes no difference here: the best with one layout for all modules takes"),
+        (1.0, "Makes no difference here"),
+        (1.005, "Makes no difference here"),
+        (1.25, "Does not pay here"),
+    ],
+)
+def test_heterogeneity_pays_or_does_not_or_makes_no_difference(found: SearchResult, ratio: float, words: str) -> None:
     own, alike = found.found.heterogeneous, found.found.homogeneous
     assert own is not None
     assert alike is not None
-    sentence = heterogeneity(found)
-    assert sentence.startswith("Pays" if own.score.seconds < alike.score.seconds else "Does not pay here")
+    own = replace(own, score=replace(own.score, seconds=ratio * alike.score.seconds))
+    outcomes = sorted((own, alike), key=lambda each: each.score.seconds)
+    sentence = heterogeneity(replace(found, found=replace(found.found, outcomes=tuple(outcomes))))
+    assert sentence.startswith(words)
 
 
 def test_two_configs_differ_where_their_parts_do(pair: Path) -> None:
@@ -126,6 +139,17 @@ def test_two_configs_differ_where_their_parts_do(pair: Path) -> None:
     assert sum(kind.second for kind in kinds) == pytest.approx(second.seconds)
 
 
+def test_a_config_that_does_not_fit_is_named(pair: Path, tmp_path: Path) -> None:
+    small = tmp_path / "small.json"
+    write_hardware(small, replace(costs.load("h200"), name="Small", memory_bytes=2**30))
+    for hardware, count in (("h200", 0), (str(small), 2)):
+        console = _console()
+        show_comparison(pair, pair, [], hardware, 1, console)
+        said = " ".join(_text(console).split())
+        needs = r"pair\.yaml: it does not fit: the fullest rank needs [\d.]+ GiB of the 1\.0 GiB"
+        assert len(re.findall(needs, said)) == count
+
+
 def test_the_same_config_twice_takes_the_same_time(pair: Path) -> None:
     console = _console()
     show_comparison(pair, pair, [], "h200", 1, console)
@@ -141,3 +165,10 @@ def test_wrong_input_is_said_in_a_sentence(pair: Path) -> None:
     ):
         with pytest.raises(InputError, match=words):
             show_search(pair, [], wish, out=None, json=None, console=_console())
+
+
+def test_a_config_with_a_byte_order_mark_is_rewritten_to_one_that_loads(pair: Path, tmp_path: Path) -> None:
+    pair.write_text(pair.read_text(), encoding="utf-8-sig")
+    out = tmp_path / "best.yaml"
+    show_search(pair, [], WISH, out=out, json=None, console=_console())
+    assert load_config(out).world.size == 2

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from counterpoint import costs
 from counterpoint.config.load import dump_config, load_config
-from counterpoint.errors import CheckpointError
+from counterpoint.costs.file import write_hardware
+from counterpoint.errors import CheckpointError, InputError
 from counterpoint.inference.predictions import Evaluation
 from counterpoint.report.run_record import read_metrics, read_timeline
 from counterpoint.report.samples import MOST_SAMPLES, marked
@@ -286,3 +289,16 @@ def test_the_last_timed_step_counts_with_its_device_and_arrivals(run: Path) -> N
 )
 def test_words_that_the_truth_does_not_have_are_marked(written: str, expected: str) -> None:
     assert marked("a dog", written) == expected
+
+
+def test_hardware_that_was_named_is_not_left_out_without_a_word(run: Path, tmp_path: Path) -> None:
+    (run / "config.yaml").write_text(dump_config(load_config(EXAMPLES / "synthetic_disjoint.yaml")))
+    timed = {"action": "vision.0F0", "start": 1.0, "ready": 1.5, "end": 2.0}
+    step = {"step": 2, "ranks": {"0": [timed]}}
+    (run / "timeline.json").write_text(json.dumps({"device": "NVIDIA H200", "steps": [step]}))
+    slow = tmp_path / "slow.json"
+    write_hardware(slow, replace(costs.load("h200"), peaks={}, products={}, attentions={}, scans={}, grouped={}))
+    with pytest.raises(InputError, match=r"^H200: "):
+        write_report(run, hardware=str(slow))
+    assert not (run / "report.html").exists()
+    write_report(run)

@@ -1,6 +1,7 @@
 """What may vary: placements, degrees, recomputation, schedules, and what a user holds."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 
@@ -178,3 +179,65 @@ def test_a_degree_that_divides_no_group_of_ranks_is_said_in_a_sentence() -> None
     parts = small(PAIR, 3, overrides=("modules.vision.layout.tp=2", "modules.language.layout.tp=2"))
     with pytest.raises(InputError, match=r"^search: got 3 ranks .*, over which no layout of all modules divides"):
         parts.walk(simulations=8).run()
+
+
+def test_a_world_with_more_ranks_than_the_batch_feeds_names_the_batch() -> None:
+    held = tuple(f"modules.{name}.layout.{axis}=1" for name in ("vision", "language") for axis in ("tp", "cp", "pp"))
+    parts = small(PAIR, 48, overrides=(*held, "modules.vision.layout.ranks=0-23"))
+    with pytest.raises(InputError, match=r"refuse degrees by training\.global_batch_samples; raise training\.global_"):
+        parts.walk(simulations=8).run()
+
+
+@pytest.mark.parametrize(("schedules", "first"), [
+    (("interleaved", "gpipe"), "gpipe"), (("gpipe", "interleaved"), "gpipe"),
+    (("interleaved", "zero_bubble"), "zero_bubble"), ((), "1f1b"),
+])  # fmt: skip
+def test_layouts_are_compared_on_a_schedule_that_takes_them_without_chunks(
+    schedules: tuple[str, ...], first: str
+) -> None:
+    parts = small(PAIR, 4, schedules=schedules)
+    assert parts.space.first_schedule.kind == first
+    assert parts.walk(simulations=8).run().outcomes
+
+
+@pytest.mark.parametrize(
+    ("schedules", "overrides"),
+    [
+        (("interleaved",), ()),
+        (("interleaved",), ("modules.vision.layout.chunks=2",)),
+        (("interleaved",), ("modules.language.layout.chunks=1",)),
+    ],
+)
+def test_a_schedule_that_needs_chunks_gets_layouts_with_chunks(
+    schedules: tuple[str, ...], overrides: tuple[str, ...]
+) -> None:
+    walk = small(PAIR, 4, schedules=schedules, overrides=overrides).walk(simulations=8)
+    found = walk.run()
+    assert found.counts.simulated == 8
+    for outcome in found.outcomes:
+        assert outcome.candidate.schedule.kind == "interleaved"
+        assert any(choice.degrees.chunks > 1 for _name, choice in outcome.candidate.choices)
+
+
+def test_a_search_of_which_every_candidate_is_refused_does_not_blame_the_world() -> None:
+    parts = small(
+        PAIR, 2, schedules=("interleaved",), overrides=("modules.language.layout.pp=1", "modules.vision.layout.pp=1")
+    )
+    with pytest.raises(
+        InputError,
+        match=r"rules refuse all [\d,]+ candidates that were looked at \(by schedule\.kind [\d,]+\).*--schedule",
+    ) as raised:
+        parts.walk(simulations=8).run()
+    assert "--world-size" not in str(raised.value)
+
+
+def test_of_candidates_that_take_the_same_time_one_layout_for_all_modules_is_first() -> None:
+    walk = small(PAIR, 2).walk(simulations=8, top=8)
+    outcomes = walk.run().outcomes
+    score = outcomes[0].score
+    nearly = [replace(score, seconds=score.seconds * (1.0 + place * 1e-12)) for place in range(len(outcomes))]
+    own_first = sorted(outcomes, key=lambda each: each.candidate.is_homogeneous)
+    walk._outcomes[:] = [replace(each, score=near) for each, near in zip(own_first, nearly, strict=True)]
+    ranking = walk._ranking()
+    assert not own_first[0].candidate.is_homogeneous
+    assert ranking[0].candidate.is_homogeneous

@@ -134,7 +134,7 @@ class _Builder:
         limited: dict[int, list[int]] = {}
         for seat in self._seats:
             if seat[0] in self._limits.seats:
-                self._limit_kept(seat, self._limits.seats[seat[0]], limited)
+                self._limit_seat(seat, self._limits.seats[seat[0]], limited)
                 continue
             for node in seat:
                 if node not in self._limits.nodes or self._stages.steps_ahead(node):
@@ -144,6 +144,13 @@ class _Builder:
                 else:
                     self._limit_read(node, self._limits.nodes[node], limited)
         return limited
+
+    def _limit_seat(self, seat: tuple[Node, ...], most: int, limited: dict[int, list[int]]) -> None:
+        """Chunks with a backward are bounded together; of the others, which no backward frees, each by itself."""
+        self._limit_kept(tuple(filter(self._stages.has_backward, seat)), most, limited)
+        for node in seat:
+            if not self._stages.has_backward(node) and not self._stages.steps_ahead(node):
+                self._limit_read(node, most, limited)
 
     def _limit_kept(self, nodes: tuple[Node, ...], most: int, limited: dict[int, list[int]]) -> None:
         chosen = frozenset(nodes)

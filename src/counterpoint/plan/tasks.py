@@ -15,7 +15,8 @@ from counterpoint.plan.graph import Node
 class Limits(NamedTuple):
     """The memory bound: the most microbatches kept by each node, or by all chunks of a seat together.
 
-    A seat is named by its first node. It has one or the other; none means any number. A microbatch is kept from its
+    A seat is named by its first node. Its bound holds for its chunks with a backward together, and for each of the
+    others, and takes the place of those of its nodes. None means any number. A microbatch is kept from its
     forward to the last action of its backward or, without a backward, to the forwards that read its rows.
     """
 

@@ -93,6 +93,12 @@ def test_a_filled_step_of_ranks_that_communicate_takes_no_longer_than_1f1b(layou
         assert filled <= simulate(colocated(4, microbatches, "1f1b", encoder, layout=layout)).makespan
 
 
+@pytest.mark.parametrize("layout", ["apart", "reshard", "tp", "cp"])
+def test_a_filled_step_of_ranks_that_all_communicate_begins_together_and_is_shorter_than_1f1b(layout: str) -> None:
+    filled = simulate(colocated(4, 16, layout=layout)).makespan
+    assert filled < min(simulate(colocated(4, 16, "1f1b", encoder, layout=layout)).makespan for encoder in ENCODERS)
+
+
 @pytest.mark.parametrize("layout", MEETINGS)
 @pytest.mark.parametrize("kind", ["gpipe", "1f1b", "filled"])
 @pytest.mark.parametrize("encoder", ENCODERS)

@@ -82,7 +82,8 @@ class _Player:
     """Plays a step by a rule, task by task in time.
 
     The order of tasks that several teams run is the same on all of them, since they may communicate in it. So a team
-    catches up with those before it runs anything that depends on work after them.
+    catches up with those before it runs anything that depends on work after them. What teams run together they begin
+    when all of them are free: one that came early would only wait.
     """
 
     def __init__(self, tasks: Tasks, rule: Rule) -> None:
@@ -106,6 +107,7 @@ class _Player:
         self._epoch = [0] * count
         self._needs_epoch = [0] * count
         self._free = [0] * tasks.num_teams
+        self._waiting: list[set[int]] = [set() for _task in range(count)]
         self._progress = [0] * tasks.num_teams
         self._shared: list[deque[int]] = [deque() for _team in range(tasks.num_teams)]
         self._num_shared = 0
@@ -142,6 +144,9 @@ class _Player:
         """The most urgent task that a team can run now."""
         tasks, shared = self._tasks, self._shared[team]
         owed = shared[0] if shared else None
+        if owed in tasks.together:
+            # Others wait for this team.
+            return owed
         best: tuple[tuple[int, ...], int] | None = None
         soonest: int | None = None
         for number in self._queues_of[team]:
@@ -156,6 +161,8 @@ class _Player:
             key = self._urgency(task, number)
             is_shared = len(tasks.teams[task]) > 1
             if is_shared and key[0] != _DUE and self._is_far(task):
+                continue
+            if task in tasks.together and not all(map(self._is_free, self._partners(task, team))):
                 continue
             if owed is not None:
                 if is_shared:
@@ -175,6 +182,13 @@ class _Player:
         if may_wait and soonest is not None and self._now + tasks.units[task] > soonest:
             return None
         return task
+
+    def _partners(self, task: int, team: int) -> tuple[int, ...]:
+        """The teams that begin their parts of a task at once with a team's, that team among them."""
+        return next((group for group in self._tasks.together.get(task, ()) if team in group), (team,))
+
+    def _is_free(self, team: int) -> bool:
+        return self._free[team] <= self._now and not self._shared[team]
 
     def _is_far(self, task: int) -> bool:
         """Whether other teams have yet to begin as many shared tasks as a rule allows."""
@@ -228,11 +242,15 @@ class _Player:
         if len(teams) > 1:
             self._shared[team].popleft()
         self._progress[team] = max(self._progress[team], self._epoch[task])
-        end = self._now + tasks.units[task]
-        self._free[team] = end
+        partners = self._partners(task, team)
+        self._waiting[task].add(team)
+        self._free[team] = _NEVER
+        if self._waiting[task].issuperset(partners):
+            for partner in partners:
+                self._free[partner] = self._now + tasks.units[task]
+                heappush(events, (self._free[partner], partner, task))
         if len(teams) == 1:
-            self._ends[task] = end
-        heappush(events, (end, team, task))
+            self._ends[task] = self._free[team]
         return wake
 
     def _complete(self, task: int) -> Iterable[int]:
@@ -247,6 +265,7 @@ class _Player:
 
 
 _DUE, _PIPELINE, _FILLS = range(3)
+_NEVER = 2**62
 
 
 def _due(tasks: Tasks, place: Sequence[int], queue_of: Sequence[int]) -> list[tuple[int, int] | None]:

@@ -177,8 +177,12 @@ class _ListScheduler:
         if keep_bound is not None and sum(self._held[other] for other in seat) >= keep_bound:
             return False
         if seat_bound is not None:
-            return sum(self._open[other] for other in seat) < seat_bound
-        return (self._open if self._keeps(node) else self._held)[node] < self._bounds[node]
+            return sum(map(self._waiting, seat)) < seat_bound
+        return self._waiting(node) < self._bounds[node]
+
+    def _waiting(self, node: Node) -> int:
+        """Microbatches that await their gradients or, without a backward, the forwards that read their rows."""
+        return (self._open if self._keeps(node) else self._held)[node]
 
     def _is_ready(self, action: Compute, now: int) -> bool:
         stages, node, microbatch = self._stages, action.node, action.microbatch

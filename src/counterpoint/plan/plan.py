@@ -8,6 +8,7 @@ from typing import NamedTuple
 from counterpoint.plan.action import Action, Direction
 from counterpoint.plan.activations import KEEPS_ALL, ActivationPolicy
 from counterpoint.plan.batch import BatchPlan, ModuleRows
+from counterpoint.plan.collectives import Collectives, collectives_of
 from counterpoint.plan.communicators import EXPERT_AXES, Communicator, communicators, transfer_name
 from counterpoint.plan.cost import CostTable
 from counterpoint.plan.digest import digest_of
@@ -102,6 +103,7 @@ class Plan:
             trained=trained,
             encoder=self.encoder,
             buffer=self.buffer,
+            collectives={node: self._collectives(node) for node in nodes},
         )
         waiting = {self.sink, *(node.module for node in nodes if stages.has_backward(node))}
         ahead = dict.fromkeys((m for m in self.graph.modules if m not in waiting), self.run_ahead)
@@ -205,9 +207,18 @@ class Plan:
 
     @cached_property
     def _with_experts(self) -> frozenset[Node]:
-        nodes = (node for node in self.stages.nodes if node.module in self.facts)
-        parts = {node: self.facts[node.module].parts[slice(*self.splits[node.module][node.stage])] for node in nodes}
-        return frozenset(node for node, held in parts.items() if any(part.expert_parameters for part in held))
+        facts = ((module, self.facts[module]) for module in self.layouts if module in self.facts)
+        return frozenset(
+            Node(module, stage)
+            for module, of in facts
+            for stage, bounds in enumerate(self.splits[module])
+            if any(part.expert_parameters for part in of.parts[slice(*bounds)])
+        )
+
+    def _collectives(self, node: Node) -> Collectives:
+        layout = self.layouts[node.module]
+        flags = self.has_experts(node), self.pools(node)
+        return collectives_of(layout, node.stage % layout.pp, has_experts=flags[0], pools=flags[1])
 
     def pools(self, node: Node) -> bool:
         """Whether the forward of a stage sums the rows of items over the ranks of a lane, for a loss of their means."""

@@ -11,6 +11,7 @@ from math import lcm
 from typing import Literal, NamedTuple
 
 from counterpoint.plan.action import Action, Compute, Direction, Reduce, Step, Transfer, Work
+from counterpoint.plan.collectives import Collectives
 from counterpoint.plan.graph import Link, Node
 
 EncoderOrder = Literal["just_in_time", "first", "fill"]
@@ -37,7 +38,8 @@ class Stages:
     `costs` are given for all nodes, and then `weights` do not count, or for none.
     `trained` are the nodes with a trained parameter, None for all. Modules in `ahead` compute this many steps ahead.
     `encoder` says when modules without documents run, `buffer` how many microbatches they may be ahead, None for the
-    schedule's own bound.
+    schedule's own bound. `collectives` are those of nodes; where none are listed, all ranks of a node meet at its first
+    compute and in its reduction.
     """
 
     nodes: tuple[Node, ...]
@@ -51,6 +53,7 @@ class Stages:
     buffer: int | None = None
     weights: Mapping[str, int] = field(default_factory=dict)
     costs: Mapping[Node, StageCosts] = field(default_factory=dict)
+    collectives: Mapping[Node, Collectives] = field(default_factory=dict)
 
     def incoming(self, node: Node) -> tuple[Link, ...]:
         """Links that end in a node."""
@@ -145,6 +148,11 @@ class Stages:
     def carries_gradient(self, link: Link) -> bool:
         """Whether gradients go back along a link."""
         return self.has_backward(link.source)
+
+    def collectives_of(self, node: Node) -> Collectives:
+        """Which ranks of a node communicate with each other, and when."""
+        every = (self.ranks[node],)
+        return self.collectives.get(node, Collectives(first=every, every=(), last=every))
 
     def steps_ahead(self, node: Node) -> int:
         """Steps that a node computes ahead of those that wait for the step's end."""

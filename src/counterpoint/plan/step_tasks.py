@@ -3,10 +3,11 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from counterpoint.plan.action import Compute, Direction, Transfer, Work
+from counterpoint.plan.collectives import Groups
 from counterpoint.plan.graph import Node
 from counterpoint.plan.list_scheduler import places
 from counterpoint.plan.stages import Stages
-from counterpoint.plan.tasks import Limits, Post, Queue, Tasks
+from counterpoint.plan.tasks import Limits, Post, Queue, Tasks, Teams
 
 
 def tasks_of(stages: Stages, microbatches: int, limits: Limits) -> Tasks:
@@ -41,17 +42,15 @@ class _Builder:
     def tasks(self) -> Tasks:
         limited = self._limited()
         self._drop_what_blocks(limited)
-        teams, count = self._teams()
+        team_of, teams = self._teams()
         reads, follows = tuple(map(tuple, self._reads)), tuple(map(tuple, self._follows))
         posts, gives, takes = self._transfers(teams)
-        of_node: dict[Node, list[int]] = {}
-        for task, action in enumerate(self._actions):
-            of_node.setdefault(action.node, []).append(task)
+        before, after, together = self._meetings(team_of)
         return Tasks(
             actions=tuple(self._actions),
             units=tuple(map(self._stages.units, self._actions)),
             teams=tuple(teams[action.node] for action in self._actions),
-            num_teams=count,
+            num_teams=len(set(team_of.values())),
             reads=reads,
             follows=follows,
             readers=_turned(reads),
@@ -60,11 +59,29 @@ class _Builder:
             posts=posts,
             gives=gives,
             takes=takes,
-            meets_before=frozenset(of[0] for node, of in of_node.items() if len(teams[node]) > 1),
-            meets_after=frozenset(
-                of[-1] for node, of in of_node.items() if len(teams[node]) > 1 and self._stages.trains(node)
-            ),
+            meets_before=before,
+            meets_after=after,
+            together=together,
         )
+
+    def _meetings(self, team_of: Mapping[int, int]) -> tuple[dict[int, Teams], dict[int, Teams], dict[int, Teams]]:
+        """By task the teams that meet before it and after it, and those that begin each task of its node together."""
+        of_node: dict[Node, list[int]] = {}
+        for task, action in enumerate(self._actions):
+            of_node.setdefault(action.node, []).append(task)
+        before: dict[int, Teams] = {}
+        after: dict[int, Teams] = {}
+        together: dict[int, Teams] = {}
+        for node, of in of_node.items():
+            first, every, last = (_meeting(groups, team_of) for groups in self._stages.collectives_of(node))
+            if every:
+                before |= dict.fromkeys(of, every)
+                together |= dict.fromkeys(of, _joined(every))
+            if first:
+                before[of[0]] = first
+            if last and self._stages.trains(node):
+                after[of[-1]] = last
+        return before, after, together
 
     def _transfers(
         self, teams: Mapping[Node, tuple[int, ...]]
@@ -134,7 +151,7 @@ class _Builder:
         limited: dict[int, list[int]] = {}
         for seat in self._seats:
             if seat[0] in self._limits.seats:
-                self._limit_kept(seat, self._limits.seats[seat[0]], limited)
+                self._limit_seat(seat, self._limits.seats[seat[0]], limited)
                 continue
             for node in seat:
                 if node not in self._limits.nodes or self._stages.steps_ahead(node):
@@ -144,6 +161,13 @@ class _Builder:
                 else:
                     self._limit_read(node, self._limits.nodes[node], limited)
         return limited
+
+    def _limit_seat(self, seat: tuple[Node, ...], most: int, limited: dict[int, list[int]]) -> None:
+        """Chunks with a backward are bounded together; of the others, which no backward frees, each by itself."""
+        self._limit_kept(tuple(filter(self._stages.has_backward, seat)), most, limited)
+        for node in seat:
+            if not self._stages.has_backward(node) and not self._stages.steps_ahead(node):
+                self._limit_read(node, most, limited)
 
     def _limit_kept(self, nodes: tuple[Node, ...], most: int, limited: dict[int, list[int]]) -> None:
         chosen = frozenset(nodes)
@@ -210,8 +234,8 @@ class _Builder:
         waits[task] = 0
         return task
 
-    def _teams(self) -> tuple[dict[Node, tuple[int, ...]], int]:
-        """The teams of each node, by number, and how many there are."""
+    def _teams(self) -> tuple[dict[int, int], dict[Node, tuple[int, ...]]]:
+        """The team of each rank, by number, and those of each node."""
         seats_of_rank: dict[int, list[int]] = {}
         for number, seat in enumerate(self._seats):
             for rank in self._stages.ranks[seat[0]]:
@@ -222,7 +246,22 @@ class _Builder:
             for number, seat in enumerate(self._seats)
             for node in seat
         }
-        return teams, len(numbers)
+        return {rank: numbers[tuple(of)] for rank, of in seats_of_rank.items()}, teams
+
+
+def _meeting(groups: Groups, team_of: Mapping[int, int]) -> Teams:
+    """The teams of groups of ranks, without groups within a team."""
+    found = (tuple(sorted({team_of[rank] for rank in group})) for group in groups)
+    return tuple(dict.fromkeys(teams for teams in found if len(teams) > 1))
+
+
+def _joined(groups: Teams) -> Teams:
+    """Groups that share no team: those that did are one."""
+    joined: list[set[int]] = []
+    for group in groups:
+        sharing = [other for other in joined if not other.isdisjoint(group)]
+        joined = [*(other for other in joined if other not in sharing), set(group).union(*sharing)]
+    return tuple(tuple(sorted(group)) for group in joined)
 
 
 def _turned(arcs: Sequence[Sequence[int]]) -> tuple[tuple[int, ...], ...]:

@@ -1,7 +1,8 @@
 """A step's compute actions as tasks on an integer clock: what each needs, how long it takes, and who runs it.
 
 A *team* is the ranks that share all their seats, so they have the same program and the clock plays them as one. A task
-that several teams run starts on each of them when that team is free; its results are there when the last team ends.
+that several teams run starts on each of them when that team is free, unless they communicate in it; its results are
+there when the last team ends. Where only some ranks of two teams communicate, the clock lets all of them wait.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,12 +16,17 @@ from counterpoint.plan.graph import Node
 class Limits(NamedTuple):
     """The memory bound: the most microbatches kept by each node, or by all chunks of a seat together.
 
-    A seat is named by its first node. It has one or the other; none means any number. A microbatch is kept from its
+    A seat is named by its first node. Its bound holds for its chunks with a backward together, and for each of the
+    others, and takes the place of those of its nodes. None means any number. A microbatch is kept from its
     forward to the last action of its backward or, without a backward, to the forwards that read its rows.
     """
 
     nodes: Mapping[Node, int]
     seats: Mapping[Node, int]
+
+
+Teams = tuple[tuple[int, ...], ...]
+"""Groups of teams, in the order in which they meet."""
 
 
 class Queue(NamedTuple):
@@ -48,7 +54,8 @@ class Tasks:
     it: earlier work of the same seat on its microbatch, and what the memory bound wants done. `readers` and `followers`
     are the same arcs the other way round. In `queues` every task is once. `gives` and `takes` are the numbers of the
     transfers in `posts` that follow a task and that it waits for; tasks in `meets_before` and `meets_after` begin, or
-    end, on all of their teams at once.
+    end, on all teams of a group at once. Of these `together` has the tasks of nodes whose every task does so, with
+    groups that share no team.
     """
 
     actions: tuple[Compute, ...]
@@ -63,8 +70,9 @@ class Tasks:
     posts: tuple[Post, ...]
     gives: tuple[tuple[int, ...], ...]
     takes: tuple[tuple[int, ...], ...]
-    meets_before: frozenset[int]
-    meets_after: frozenset[int]
+    meets_before: Mapping[int, Teams]
+    meets_after: Mapping[int, Teams]
+    together: Mapping[int, Teams]
 
     def reversed(self) -> "Tasks":
         """The same step played from its end: what was read reads, and queues run backwards. It has no transfers."""
@@ -83,22 +91,20 @@ class Tasks:
     def makespan(self, order: Sequence[int]) -> int:
         """The time at which the last team ends if every team runs its tasks in this order, as early as it can.
 
-        The first task of a node and the reduction after its last wait for all of its teams. A transfer is posted when
-        the tasks before it in the order are done, and served after those before it on its channel.
+        Teams wait for each other where `meets_before` and `meets_after` say so. A transfer is posted when the tasks
+        before it in the order are done, and served after those before it on its channel.
         """
         free = [0] * self.num_teams
         served: dict[tuple[int, int], int] = {}
         arrived: dict[tuple[int, int], int] = {}
         for task in order:
             cost, teams = self.units[task], self.teams[task]
-            begins = [max(free[team], *(arrived[post, team] for post in self.takes[task]), 0) for team in teams]
-            if task in self.meets_before:
-                begins = [max(begins)] * len(teams)
-            ends = [begin + cost for begin in begins]
-            if task in self.meets_after:
-                ends = [max(ends)] * len(teams)
-            for team, end in zip(teams, ends, strict=True):
-                free[team] = end
+            for team in teams:
+                free[team] = max(free[team], *(arrived[post, team] for post in self.takes[task]), 0)
+            _meet(free, self.meets_before.get(task, ()))
+            for team in teams:
+                free[team] += cost
+            _meet(free, self.meets_after.get(task, ()))
             for number in self.gives[task]:
                 post = self.posts[number]
                 members = (*post.sources, *post.targets)
@@ -115,3 +121,11 @@ class Tasks:
         for number, task in enumerate(order):
             place[task] = number
         return all(place[before] < place[task] for task in order for before in self.follows[task])
+
+
+def _meet(free: list[int], groups: Teams) -> None:
+    """Let the teams of each group wait for the last of them."""
+    for group in groups:
+        latest = max(free[team] for team in group)
+        for team in group:
+            free[team] = latest

@@ -1,7 +1,7 @@
 """Plans drawn by a seed, larger than those of hypothesis: up to 64 ranks, experts, ties, neighbourhoods, rounds."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from math import prod
@@ -127,7 +127,12 @@ def _facts(dice: random.Random, parts: int) -> ModelFacts:
     """A model of which some parts have experts, and which may have a tied head."""
     share = dice.choice((0.0, 0.3, 1.0))
     names = ["moe.experts.up" if dice.random() < share else "mlp.up" for _part in range(parts)]
+    return facts_of(names, is_tied=dice.random() < 0.5)
+
+
+def facts_of(names: Sequence[str], *, is_tied: bool = False) -> ModelFacts:
+    """A model of layers with one parameter each, of these names."""
     return ModelFacts(
         parts=tuple(light(f"layers.{n}", ((name, (1,)),), 1) for n, name in enumerate(names)),
-        hidden=1, hidden_in=1, hidden_out=1, row_multiple=1, residual_sums=1, is_tied=dice.random() < 0.5,
+        hidden=1, hidden_in=1, hidden_out=1, row_multiple=1, residual_sums=1, is_tied=is_tied,
     )  # fmt: skip

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from counterpoint.check.proof import check_plan
 from counterpoint.plan.action import Action, Compute, Direction, Reduce, Step, Transfer, Work
 from counterpoint.plan.batch import ModuleRows
 from counterpoint.plan.graph import Link, Node
@@ -15,6 +16,7 @@ from counterpoint.plan.placement import place
 from counterpoint.plan.plan import Plan
 from counterpoint.plan.schedule import SCHEDULES, Schedule, distribute
 from counterpoint.plan.stages import Stages, action_ranks
+from counterpoint.plan.trainability import TrainedPart
 from counterpoint.simulate.clock import simulate
 from tests.asked import asked
 from tests.unit.plan.strategies import LANGUAGE, chain_plan, plan_of
@@ -239,6 +241,71 @@ def test_split_backwards_help_for_any_number_of_microbatches(places: int, beyond
     timelines = [simulate(chain_plan(places, places + beyond, kind)) for kind in ("1f1b", "zero_bubble")]
     assert timelines[1].makespan < timelines[0].makespan
     assert max(timelines[1].in_flight.values()) == max(timelines[0].in_flight.values())
+
+
+def with_frozen(plan: Plan, modules: dict[str, int]) -> Plan:
+    """A plan whose modules have so many first stages frozen."""
+    parts = {module: 2 * plan.layouts[module].stages for module in modules}
+    trained = {
+        module: tuple(TrainedPart.whole(1, is_trained=part >= 2 * frozen) for part in range(parts[module]))
+        for module, frozen in modules.items()
+    }
+    return replace(plan, trained=trained)
+
+
+def most_on_a_seat(plan: Plan, seat: tuple[Node, ...], most: int = 0) -> int:
+    """The most microbatches that await gradients or readers at once, summed over the chunks of a seat."""
+    stages, splits, begun, ended = plan.stages, plan.kind == "zero_bubble", Counter[Node](), Counter[Node]()
+    for action in plan.schedule.order:
+        if isinstance(action, Compute):
+            begun[action.node] += action.work is Work.FORWARD
+            ended[action.node] += (action.work,) == backward_works(stages, action.node, splits)[-1:]
+        done = {
+            n: ended[n] if stages.has_backward(n) else read_by_all(stages, n, plan.microbatches, begun) for n in seat
+        }
+        most = max(most, sum(begun[node] - done[node] for node in seat))
+    return most
+
+
+@pytest.mark.parametrize(("places", "chunks", "microbatches"), [(2, 2, 8), (4, 2, 16), (4, 1, 8), (3, 3, 7)])
+@pytest.mark.parametrize("kind", ["interleaved", "zero_bubble", "filled"])
+def test_freezing_first_stages_makes_no_step_longer(places: int, chunks: int, microbatches: int, kind: str) -> None:
+    plan = chain_plan(places, microbatches, kind, chunks)
+    makespans = []
+    for frozen in range(places * chunks):
+        some = with_frozen(plan, {LANGUAGE: frozen})
+        check_plan(some)
+        makespans.append(simulate(some).makespan)
+        assert kind != "filled" or makespans[-1] <= simulate(replace(some, kind="1f1b")).makespan
+    assert makespans == sorted(makespans, reverse=True)
+
+
+@pytest.mark.parametrize("kind", ["interleaved", "zero_bubble"])
+def test_freezing_an_encoder_of_chunks_makes_no_step_longer(kind: str) -> None:
+    placement = place(4, (asked("vision", ranks=(0, 1), pp=2, chunks=2), asked(LANGUAGE, ranks=(2, 3), pp=2)))
+    plan = plan_of(placement, {layout.module: ModuleRows(layout) for layout in placement.layouts}, kind, 12)
+    for encoder in ("just_in_time", "fill"):
+        for buffer in (None, 3):
+            bounded = replace(plan, encoder=encoder, buffer=buffer)
+            makespans = []
+            for frozen in range(5):
+                some = with_frozen(bounded, {"vision": frozen})
+                check_plan(some)
+                makespans.append(simulate(some).makespan)
+            assert makespans == sorted(makespans, reverse=True)
+
+
+@pytest.mark.parametrize("frozen", range(8))
+def test_with_frozen_stages_a_rank_keeps_no_more_than_the_fullest_of_an_interleaved_pipeline(frozen: int) -> None:
+    for kind, fullest in (("interleaved", (11, 9, 7, 5)), ("zero_bubble", (11, 11, 11, 11))):
+        plan = with_frozen(chain_plan(4, 16, kind, 2), {LANGUAGE: frozen})
+        for stage, most in enumerate(fullest):
+            assert most_on_a_seat(plan, (Node(LANGUAGE, stage), Node(LANGUAGE, stage + 4))) <= most
+    plan = with_frozen(chain_plan(4, 16, "filled", 2), {LANGUAGE: frozen})
+    for stage, most in enumerate((11, 9, 7, 5)):
+        seat = Node(LANGUAGE, stage), Node(LANGUAGE, stage + 4)
+        assert most_on_a_seat(plan, tuple(filter(plan.stages.has_backward, seat))) <= most
+        assert all(most_on_a_seat(plan, (node,)) <= most for node in seat)
 
 
 @pytest.mark.parametrize("encoder", ["first", "just_in_time", "fill"])

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -22,20 +23,35 @@ from counterpoint.plan.step_tasks import tasks_of
 from counterpoint.plan.tasks import Limits, Tasks
 from counterpoint.simulate.clock import simulate
 from tests.asked import asked
+from tests.unit.plan.drawn import drawn_plan, facts_of
 from tests.unit.plan.strategies import LANGUAGE, plan_of
 from tests.unit.plan.test_builders import graphs
 
 ENCODERS: tuple[EncoderOrder, ...] = ("first", "just_in_time", "fill")
 
 
+MEETINGS: dict[str, dict[str, Any]] = {
+    "apart": {}, "reshard": {"reshard": True}, "tp": {"tp": 4, "dp_shard": 1}, "cp": {"cp": 4, "dp_shard": 1},
+    "tp_of_pairs": {"tp": 2, "dp_shard": 2}, "cp_of_pairs": {"cp": 2, "dp_shard": 2}, "experts": {"ep": 2},
+}  # fmt: skip
+"""Layouts of an encoder on four ranks, of which all but the first let its ranks communicate in every compute."""
+
+
 def colocated(
-    pp: int, microbatches: int, kind: str = "filled", encoder: EncoderOrder = "just_in_time", buffer: int | None = None
+    pp: int,
+    microbatches: int,
+    kind: str = "filled",
+    encoder: EncoderOrder = "just_in_time",
+    buffer: int | None = None,
+    layout: str = "apart",
 ) -> Plan:
-    """Language pp with a ViT of a third of its FLOPs, whose lanes are on all of its ranks."""
+    """Language pp with a ViT of a third of its FLOPs, which is on all of its ranks."""
     ranks = tuple(range(pp))
-    placement = place(pp, (asked("vision", ranks=ranks, dp_shard=pp), asked(LANGUAGE, ranks=ranks, pp=pp)))
+    vision = asked("vision", ranks=ranks, **{"dp_shard": pp, **MEETINGS[layout]})
+    placement = place(pp, (vision, asked(LANGUAGE, ranks=ranks, pp=pp)))
     plan = plan_of(placement, {layout.module: ModuleRows(layout) for layout in placement.layouts}, kind, microbatches)
-    return replace(plan, encoder=encoder, buffer=buffer, weights={"vision": 1, LANGUAGE: 3})
+    facts = {"vision": facts_of(("moe.experts.up", "mlp.up"))} if layout == "experts" else {}
+    return replace(plan, encoder=encoder, buffer=buffer, weights={"vision": 1, LANGUAGE: 3}, facts=facts)
 
 
 def tasks(stages: Stages, microbatches: int) -> Tasks:
@@ -67,6 +83,40 @@ def test_a_filled_step_takes_no_longer_than_1f1b_at_the_same_bound(
         assert simulate(filled).makespan <= simulate(other).makespan
         if microbatches == 8 and buffer is None:
             assert simulate(filled).makespan < simulate(other).makespan
+
+
+@pytest.mark.parametrize("layout", MEETINGS)
+@pytest.mark.parametrize("microbatches", [1, 3, 8, 16])
+def test_a_filled_step_of_ranks_that_communicate_takes_no_longer_than_1f1b(layout: str, microbatches: int) -> None:
+    filled = simulate(colocated(4, microbatches, layout=layout)).makespan
+    for encoder in ENCODERS:
+        assert filled <= simulate(colocated(4, microbatches, "1f1b", encoder, layout=layout)).makespan
+
+
+@pytest.mark.parametrize("layout", ["apart", "reshard", "tp", "cp"])
+def test_a_filled_step_of_ranks_that_all_communicate_begins_together_and_is_shorter_than_1f1b(layout: str) -> None:
+    filled = simulate(colocated(4, 16, layout=layout)).makespan
+    assert filled < min(simulate(colocated(4, 16, "1f1b", encoder, layout=layout)).makespan for encoder in ENCODERS)
+
+
+@pytest.mark.parametrize("layout", MEETINGS)
+@pytest.mark.parametrize("kind", ["gpipe", "1f1b", "filled"])
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_its_clock_is_that_of_the_simulator(layout: str, kind: str, encoder: EncoderOrder) -> None:
+    plan = colocated(4, 6, kind, encoder, layout=layout)
+    step = tasks(plan.stages, 6)
+    assert step.makespan(numbers(step, plan.schedule.order)) == simulate(plan).makespan
+
+
+@pytest.mark.parametrize("seed", [*range(60), 211, 397])
+def test_of_drawn_plans_its_clock_is_that_of_the_simulator(seed: int) -> None:
+    """It is behind where ranks of a team differ in whom they meet, and the clock lets all of them wait."""
+    with drawn_plan(seed, max_world=12) as plan:
+        plan = plan if plan.kind != "zero_bubble" else replace(plan, kind="filled")
+        step = tasks(plan.stages, plan.microbatches)
+        clock = step.makespan(numbers(step, plan.schedule.order)) / plan.stages.unit_scale
+        played = simulate(plan).makespan
+        assert clock > played if seed in (211, 397) else clock == pytest.approx(played)
 
 
 @given(graphs(), st.integers(1, 6))

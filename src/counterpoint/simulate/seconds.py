@@ -46,26 +46,24 @@ class Seconds:
         return max(self.compute + self.exchange + host, self.copy)
 
 
-NO_SECONDS = Seconds()
-
-
 def seconds_of(operations: Iterable[Operation], hardware: Hardware, dtype: str, spans: Spans) -> Seconds:
     """The sum over operations; exchanges of a group of one rank take nothing."""
-    total = NO_SECONDS
+    compute = exchange = copy = 0.0
+    launched = 0
     for one in operations:
+        launched += _kernels(one)
         match one:
             case Product():
-                total += Seconds(compute=_product(one, hardware, dtype), kernels=_kernels(one))
+                compute += _product(one, hardware, dtype)
             case Core():
-                total += Seconds(compute=_core(one, hardware, dtype), kernels=_kernels(one))
+                compute += _core(one, hardware, dtype)
             case Traffic(size_bytes=size, kernels=kernels):
-                each = size // max(1, kernels)
-                total += Seconds(compute=kernels * hardware.elementwise(each), kernels=_kernels(one))
+                compute += kernels * hardware.elementwise(size // max(1, kernels))
             case Exchange():
-                total += Seconds(exchange=_exposed(one, hardware, dtype, spans), kernels=_kernels(one))
+                exchange += _exposed(one, hardware, dtype, spans)
             case HostCopy(size_bytes=size):
-                total += Seconds(copy=hardware.to_host(size), kernels=_kernels(one))
-    return total
+                copy += hardware.to_host(size)
+    return Seconds(compute, exchange, copy, launched)
 
 
 def kernels_of(operations: Iterable[Operation]) -> int:

@@ -162,10 +162,15 @@ def _units(names: list[str], parts: list[Stored], least: int) -> tuple[tuple[int
 
 
 def held(plan: Plan, node: Node, rows: Rows) -> tuple[Held, ...]:
-    """Bytes of each part of a stage for a microbatch with these rows."""
-    kinds = part_kinds(plan, node.module)[slice(*plan.splits[node.module][node.stage])]
-    known = {kind: held_part(plan, node.module, kind, rows) for kind in dict.fromkeys(kinds)}
-    return tuple(known[kind] for kind in kinds)
+    """Bytes of each part of a stage for a microbatch with these rows: forward and backward ask for the same."""
+    known = plan.remembered.setdefault("held", {})
+    assert isinstance(known, dict), "nothing else has this name"
+    if (node, rows) not in known:
+        kinds = part_kinds(plan, node.module)[slice(*plan.splits[node.module][node.stage])]
+        of_kind = {kind: held_part(plan, node.module, kind, rows) for kind in dict.fromkeys(kinds)}
+        known[node, rows] = tuple(of_kind[kind] for kind in kinds)
+    found: tuple[Held, ...] = known[node, rows]
+    return found
 
 
 def part_kinds(plan: Plan, module: str) -> tuple[int, ...]:

@@ -15,6 +15,7 @@ class Spans:
     def __init__(self, plan: Plan, ranks_per_node: int) -> None:
         self._plan, self._ranks_per_node = plan, ranks_per_node
         self._known: dict[tuple[str, int, str], tuple[int, int]] = {}
+        self._every: dict[tuple[str, int], tuple[tuple[int, int], ...]] = {}
 
     def of(self, node: Node, rank: int, axis: str) -> tuple[int, int]:
         """The ranks of a rank's group, and the nodes that they lie on."""
@@ -26,7 +27,10 @@ class Spans:
 
     def every(self, node: Node, rank: int) -> tuple[tuple[int, int], ...]:
         """Those of all of a rank's groups, by which ranks cost the same."""
-        return tuple(self.of(node, rank, axis) for axis in AXES)
+        key = node.module, rank
+        if key not in self._every:
+            self._every[key] = tuple(self.of(node, rank, axis) for axis in AXES)
+        return self._every[key]
 
     def nodes(self, ranks: tuple[int, ...]) -> int:
         """The number of nodes that ranks lie on."""

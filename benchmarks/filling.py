@@ -1,6 +1,6 @@
 """Encoders in the gaps of the pipeline, by the clock, beside a lower bound: the tables of docs/schedules.md.
 
-    python benchmarks/filling.py [--json FILE]
+    PYTHONPATH=. python benchmarks/filling.py [--json FILE]
 
 A ViT has a lane on each rank of the language model's pipeline. A stage's backward takes twice its forward, transfers
 take no time, and the orders are made with these costs. The lower bound is that of `counterpoint.plan.least_time`, at

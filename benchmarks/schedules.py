@@ -1,6 +1,6 @@
 """Every schedule on four typical placements, by the unit-cost clock: the tables of docs/schedules.md.
 
-    python benchmarks/schedules.py [--microbatches 8]
+    PYTHONPATH=. python benchmarks/schedules.py [--microbatches 8]
 
 A forward of an undivided stage takes 1 unit, each half of its backward 1 as well; transfers take none.
 """

@@ -21,7 +21,7 @@ PLAN = [
     Mutant("plan.least_time:least_time", "remaining[t]", "remaining[t] + 1", (f"{_P}test_filling.py",)),
     Mutant("plan.filling:_Player._partners", "if team in group", "if False", (f"{_P}test_filling.py",)),
     Mutant("plan.collectives:collectives_of", "first if layout.reshard else ", "", (f"{_P}test_filling.py",)),
-    Mutant("plan.collectives:collectives_of", '"dp_replicate", *experts', '*experts', (f"{_P}test_filling.py",)),
+    Mutant("plan.collectives:collectives_of", "reduction_axes(has_experts=has_experts)", "parameter_axes(has_experts=has_experts)", (f"{_P}test_filling.py",)),
     Mutant("plan.step_tasks:_Builder._meetings", "before |= dict.fromkeys(of, every)", "pass", (f"{_P}test_filling.py",)),
     Mutant("plan.step_tasks:_Builder._limit_seat", "tuple(filter(self._stages.has_backward, seat))", "seat", (f"{_P}test_builders.py",)),
     Mutant("plan.list_scheduler:_ListScheduler._waiting", "(self._open if self._keeps(node) else self._held)[node]", "self._open[node]", (f"{_P}test_builders.py",)),

@@ -62,7 +62,7 @@ TRAIN = [
     Mutant("parallelize.apply:_sum_over_lane", "RowExchange(lane.all_reduce, keep)", "RowExchange(keep, keep)", (), (cases.ITEM_MEANS,)),
     Mutant("parallelize.apply:_sum_over_lane", "RowExchange(lane.all_reduce, keep)", "RowExchange(lane.all_reduce, lane.all_reduce)", (), (cases.ITEM_MEANS,)),
     Mutant("train.further:_of_items", "is_first or not loss.is_pooled", "True", (), (cases.ITEM_MEANS,)),
-    Mutant("check.events:_Walk._of_compute", 'rows = (*rows, "lane")', "pass", ("tests/unit/check/test_lane_sums.py",)),
+    Mutant("check.events:_Walk._of_compute", 'is_forward and self._plan.pools(node)', "False", ("tests/unit/check/test_lane_sums.py",)),
     Mutant("plan.plan:Plan.pools", "is_last and any(", "any(", ("tests/unit/check/test_lane_sums.py",)),
     Mutant("train.further:_of_scores", " if replica.stage.counts_loss else []", "", (), (cases.Z_LOSS,)),
     Mutant("train.engine:Engine._local_mtp_loss", "/ self._mtp_depths", "/ len(found)", (), (cases.FURTHER_OF_FOUR,)),

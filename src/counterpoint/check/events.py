@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol
 
 from counterpoint.plan.action import Action, Compute, Direction, Reduce, Step, Transfer, Work
 from counterpoint.plan.batch import BatchPlan
+from counterpoint.plan.collectives import parameter_axes, reduction_axes, row_axes
 from counterpoint.plan.communicators import collective_name, transfer_name
 from counterpoint.plan.graph import Link, Node
 from counterpoint.plan.layout import format_ranks
@@ -232,20 +233,17 @@ class _Walk:
     def _of_compute(self, node: Node, is_forward: bool, gathers: bool) -> tuple[Shared, ...]:
         """The communicators of a compute's collectives."""
         has_experts = self._plan.has_experts(node)
-        parameters = ("dp_shard", "edp") if has_experts else ("dp_shard",)
-        rows = ("tp", "cp", "lane", "ep") if has_experts else ("tp", "cp")
-        if is_forward and self._plan.pools(node):
-            rows = (*rows, "lane")
+        rows = row_axes(has_experts=has_experts, pools=is_forward and self._plan.pools(node))
         needed = None if gathers else self._groups(node, rows)
-        return _distinct(self._groups(node, (*parameters, *rows)), needed)
+        return _distinct(self._groups(node, (*parameter_axes(has_experts=has_experts), *rows)), needed)
 
     def _reduce(self, action: Reduce) -> Iterator[Event]:
         # It may begin inside the backward right before it (`Schedule.reducing`): nothing comes between the two.
         # A stage that no microbatch reached has zero gradients on all ranks alike and communicates nothing.
         self._reduced.add(action.node)
         if action.node in self._computed:
-            experts = ("edp",) if self._plan.has_experts(action.node) else ()
-            for group in _distinct(self._groups(action.node, ("dp_shard", "dp_replicate", *experts))):
+            axes = reduction_axes(has_experts=self._plan.has_experts(action.node))
+            for group in _distinct(self._groups(action.node, axes)):
                 yield from self._collective(action, group)
 
     def _step(self, action: Step) -> Iterator[Event]:

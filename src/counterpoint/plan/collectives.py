@@ -23,16 +23,29 @@ def collectives_of(layout: Layout, place: int, *, has_experts: bool, pools: bool
     The first compute gathers parameters; with `layout.reshard` every compute does. Where only forwards sum rows over a
     lane (`pools`), backwards count as if they did.
     """
-    parameters = ("dp_shard", "edp") if has_experts else ("dp_shard",)
-    rows = ("tp", "cp", "lane", "ep") if has_experts else ("tp", "cp", *(("lane",) if pools else ()))
-    experts = ("edp",) if has_experts else ()
-    first = _groups(layout, place, (*parameters, *rows))
+    rows = row_axes(has_experts=has_experts, pools=pools)
+    first = _groups(layout, place, (*parameter_axes(has_experts=has_experts), *rows))
     every = frozenset(_groups(layout, place, rows))
     return Collectives(
         first=first,
         every=first if layout.reshard else tuple(group for group in first if group in every),
-        last=_groups(layout, place, ("dp_shard", "dp_replicate", *experts)),
+        last=_groups(layout, place, reduction_axes(has_experts=has_experts)),
     )
+
+
+def parameter_axes(*, has_experts: bool) -> tuple[str, ...]:
+    """The axes along which a compute gathers parameters."""
+    return ("dp_shard", "edp") if has_experts else ("dp_shard",)
+
+
+def row_axes(*, has_experts: bool, pools: bool) -> tuple[str, ...]:
+    """The axes along which a compute trades or sums rows."""
+    return ("tp", "cp", "lane", "ep") if has_experts else ("tp", "cp", "lane") if pools else ("tp", "cp")
+
+
+def reduction_axes(*, has_experts: bool) -> tuple[str, ...]:
+    """The axes along which gradients are summed."""
+    return ("dp_shard", "dp_replicate", "edp") if has_experts else ("dp_shard", "dp_replicate")
 
 
 def _groups(layout: Layout, place: int, axes: Sequence[str]) -> Groups:

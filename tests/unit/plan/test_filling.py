@@ -64,7 +64,10 @@ def numbers(tasks: Tasks, order: tuple[Action, ...]) -> tuple[int, ...]:
     return tuple(number[action] for action in order if isinstance(action, Compute))
 
 
-@pytest.mark.parametrize(("microbatches", "buffer"), [(4, None), (8, None), (8, 5), (8, 4), (16, None), (16, 5)])
+@pytest.mark.parametrize(
+    ("microbatches", "buffer"),
+    [*((m, buffer) for m in (4, 8, 16, 32) for buffer in (None, 4, 5, 8) if buffer is None or buffer < m)],
+)
 def test_a_filled_step_is_within_a_tenth_of_the_lower_bound(microbatches: int, buffer: int | None) -> None:
     plan = colocated(4, microbatches, buffer=buffer)
     least = least_time(tasks(plan.stages, microbatches)) / plan.stages.unit_scale

@@ -40,7 +40,7 @@ CLOCK = [
     Mutant("simulate.operations:_Part._traffic", "len(self._sublayers) * self._own_rows()", "self._own_rows()", (_OPERATIONS,)),
     Mutant("calibrate.host:HostLayers._beyond_kernels", "self._beside_tables(how) - kernels", "self._beside_tables(how)", (_CALIBRATED,)),
     Mutant("simulate.estimate:play", "max(machine.end, max(prices.begins.values()), launching)", "machine.end", (_ESTIMATE,)),
-    Mutant("simulate.estimate:mean_breakdown", "one.idle * n", "one.idle", (_ESTIMATE,)),
+    Mutant("simulate.figures:mean_breakdown", "one.idle * n", "one.idle", (_ESTIMATE,)),
     Mutant("simulate.prices:Prices._price", "self._shards.groups_of(action)", "()", (_ESTIMATE,)),
     Mutant("simulate.prices:Prices.begins", "self.update(rank)", "0.0", (_ESTIMATE,)),
     Mutant("simulate.shard_prices:sums_of", "sums=len(trained)", "sums=0", (_ESTIMATE,)),

@@ -21,6 +21,7 @@ from counterpoint.search.guess import Guess
 from counterpoint.search.models import Models
 from counterpoint.search.rewrite import Winner
 from counterpoint.search.scoring import Score, Scorer
+from counterpoint.search.second import beside
 from counterpoint.search.shortlist import Shortlist
 from counterpoint.search.space import Space
 from counterpoint.search.varied import held_keys, schedule_kinds
@@ -129,7 +130,8 @@ def find(config: Config, overrides: Sequence[str], wish: Wish) -> SearchResult:
     simulations = _simulations(world_size) if wish.simulations is None else wish.simulations
     guess = Guess(models, work, hardware, Footprints(models, work, hardware))
     shortlist = Shortlist(space, bounds, guess, memory_bytes)
-    found = Walk(space, bounds, shortlist, scorer, memory_bytes, simulations, max(wish.top, 1)).run()
+    with beside(scorer) as second:
+        found = Walk(space, bounds, shortlist, scorer, memory_bytes, simulations, max(wish.top, 1), second).run()
     check_plan(scorer.plan(found.outcomes[0].candidate))
     return SearchResult(config, world_size, hardware, memory_bytes, work, space, found, scorer)
 

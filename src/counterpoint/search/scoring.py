@@ -1,16 +1,19 @@
 """What the clock and the memory model say of a candidate: the one file that asks them."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import final
 
 from counterpoint.config.schema import Config
 from counterpoint.costs.hardware import Hardware
+from counterpoint.plan.batch import BatchPlan
 from counterpoint.plan.plan import Plan
 from counterpoint.search.candidate import Candidate, config_of
 from counterpoint.search.models import Models
 from counterpoint.search.workload import Steps
 from counterpoint.setup.plan import lay_out
-from counterpoint.simulate.estimate import estimate
+from counterpoint.simulate.estimate import play
+from counterpoint.simulate.figures import StepFigures, mean_figures, step_figures
 from counterpoint.simulate.played import Breakdown
 
 
@@ -50,9 +53,21 @@ class Scorer:
 
     def score(self, plan: Plan) -> Score:
         """What a plan's step takes on average; raises ProofError, or InputError for hardware that lacks figures."""
-        batches = [plan.batch(number, packs) for number, packs in enumerate(self.steps)]
-        found = estimate(plan, self.hardware, batches, self.models.execution, _EXACT_RANKS)
-        return Score(found.seconds, found.utilisation, found.bubble, found.memory_bytes, found.breakdown)
+        return score_of(self.figures(plan, range(len(self.steps))))
+
+    def figures(self, plan: Plan, steps: Iterable[int]) -> list[StepFigures]:
+        """What some of the drawn steps take, by their number; raises what `score` does."""
+        return [self._figures(plan, plan.batch(step, self.steps[step])) for step in steps]
+
+    def _figures(self, plan: Plan, batch: BatchPlan) -> StepFigures:
+        played = play(plan, self.hardware, batch, self.models.execution, _EXACT_RANKS)
+        return step_figures(plan, self.hardware, batch, played)
+
+
+def score_of(steps: Sequence[StepFigures]) -> Score:
+    """The mean of steps of one plan."""
+    mean = mean_figures(steps)
+    return Score(mean.seconds, mean.utilisation, mean.bubble, mean.memory_bytes, mean.breakdown)
 
 
 _EXACT_RANKS = 8

@@ -18,6 +18,7 @@ from counterpoint.search.candidate import Candidate
 from counterpoint.search.moves import layout_moves, schedule_moves
 from counterpoint.search.placements import Placed
 from counterpoint.search.scoring import Score, Scorer
+from counterpoint.search.second import Second
 from counterpoint.search.shortlist import Shortlist
 from counterpoint.search.space import BATCH, Space
 
@@ -86,7 +87,7 @@ class Found:
 class Walk:
     """A walk that simulates at most `simulations` candidates; no bound prunes any of the `top` fastest layouts.
 
-    `memory_bytes` is what a rank has.
+    `memory_bytes` is what a rank has. A `second` process takes a part of each simulation.
     """
 
     space: Space
@@ -96,6 +97,7 @@ class Walk:
     memory_bytes: float
     simulations: int
     top: int
+    second: Second | None = None
     counts: Counts = field(default_factory=Counts)
     _outcomes: list[Outcome] = field(default_factory=list)
     _refused: Counter[str] = field(default_factory=Counter)
@@ -246,7 +248,8 @@ class Walk:
                 self.counts.same += 1
                 return
             self._seen.add(same)
-            found = Outcome(candidate, self.scorer.score(plan))
+            score = self.scorer.score(plan) if self.second is None else self.second.score(candidate, plan)
+            found = Outcome(candidate, score)
         except InputError as error:
             self._refuse(str(error).partition(":")[0])
             return

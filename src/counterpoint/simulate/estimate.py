@@ -4,10 +4,9 @@ A step is estimated as it repeats: each rank begins with the update of the step 
 the norms are summed. A GPU works behind its host, which is as far ahead as the step before has left it.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
 from itertools import pairwise
-from statistics import fmean
 from typing import final
 
 from counterpoint.check.events import Events, Exchange
@@ -18,11 +17,10 @@ from counterpoint.garbage import rare
 from counterpoint.plan.action import Compute
 from counterpoint.plan.batch import BatchPlan
 from counterpoint.plan.plan import Plan
-from counterpoint.plan.work import model_flops
 from counterpoint.simulate.cast import EXACT_RANKS, Cast
+from counterpoint.simulate.figures import StepFigures, mean_figures, step_figures
 from counterpoint.simulate.held import memory_curves
 from counterpoint.simulate.hosts import Hosts
-from counterpoint.simulate.memory import RankMemory
 from counterpoint.simulate.played import Breakdown, Sent, StepTimeline
 from counterpoint.simulate.prices import Execution, Prices
 
@@ -31,53 +29,20 @@ _ROUNDS = 3
 
 
 @final
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """What a plan's step takes on hardware, as the mean over batches; `timeline` is of the first batch, `memory` the
-    most that each played rank needs in any."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate(StepFigures):
+    """What a plan's step takes on hardware, as the mean over batches; `timeline` is of the first batch."""
 
     hardware: str
     source: str
-    seconds: float
-    flops: float
-    tokens: float
-    utilisation: float
-    breakdown: Breakdown
     timeline: StepTimeline
-    memory: Mapping[int, RankMemory]
-    is_gpu: bool
     rank_bytes: int
     """Memory of a rank of the hardware."""
-
-    @property
-    def bubble(self) -> float:
-        """The fraction of all ranks' time in which they wait for the work of others."""
-        return self.breakdown.idle / self.seconds
-
-    @property
-    def exposed(self) -> float:
-        """The fraction of all ranks' time in which they wait for communication that nothing hides."""
-        return self.breakdown.communication / self.seconds
-
-    @property
-    def tokens_per_second(self) -> float:
-        """Rows of documents per second."""
-        return self.tokens / self.seconds
-
-    @property
-    def memory_bytes(self) -> int:
-        """What the fullest rank needs at its peak: its tensors, and on a GPU the allocator's share and the context."""
-        return max(most.total_bytes + most.allocator_bytes * self.is_gpu for most in self.memory.values())
 
     @property
     def fits(self) -> bool:
         """Whether the fullest rank has the memory that it needs."""
         return self.memory_bytes <= self.rank_bytes
-
-    @property
-    def tensor_bytes(self) -> int:
-        """The tensors of the fullest rank at its peak."""
-        return max(most.total_bytes for most in self.memory.values())
 
 
 @rare()
@@ -92,23 +57,13 @@ def estimate(
     """
     how = Execution() if execution is None else execution
     played = [play(plan, hardware, batch, how, exact_ranks) for batch in batches]
-    seconds = fmean(timeline.seconds for timeline in played)
-    flops = fmean(sum(model_flops(plan, batch).values()) for batch in batches)
-    ranks = plan.placement.active
-    peak = hardware.peak_flops(plan.dtype)
+    pairs = zip(batches, played, strict=True)
+    mean = mean_figures([step_figures(plan, hardware, batch, timeline) for batch, timeline in pairs])
     return Estimate(
+        **{each.name: getattr(mean, each.name) for each in fields(StepFigures)},
         hardware=hardware.name,
         source=hardware.source,
-        seconds=seconds,
-        flops=flops,
-        tokens=fmean(_tokens(plan, batch) for batch in batches),
-        utilisation=flops / seconds / peak / len(ranks),
-        breakdown=mean_breakdown(
-            (one, timeline.counts[rank]) for timeline in played for rank, one in timeline.breakdowns.items()
-        ),
         timeline=played[0],
-        memory=_most(played),
-        is_gpu=hardware.device == "cuda",
         rank_bytes=hardware.memory_bytes,
     )
 
@@ -256,30 +211,3 @@ def _covered(posts: tuple[Sent, ...], start: float, end: float) -> float:
             total += stop - max(begin, reached)
             reached = stop
     return total
-
-
-def mean_breakdown(breakdowns: Iterable[tuple[Breakdown, int]]) -> Breakdown:
-    """The mean over ranks and steps, of breakdowns with the number of ranks that each is of."""
-    every = list(breakdowns)
-    ranks = sum(count for _one, count in every)
-    modules = dict.fromkeys(module for one, _count in every for module in one.computes)
-    return Breakdown(
-        {module: sum(one.computes.get(module, 0.0) * n for one, n in every) / ranks for module in modules},
-        sum(one.communication * n for one, n in every) / ranks,
-        sum(one.optimizer * n for one, n in every) / ranks,
-        sum(one.idle * n for one, n in every) / ranks,
-    )
-
-
-def _most(played: Sequence[StepTimeline]) -> dict[int, RankMemory]:
-    """The most that each rank needs in any of the steps; a rank that is not played in each counts where it is."""
-    found: dict[int, RankMemory] = {}
-    for timeline in played:
-        for rank, curve in timeline.memory.items():
-            found[rank] = max(found.get(rank, curve.most), curve.most, key=lambda most: most.total_bytes)
-    return found
-
-
-def _tokens(plan: Plan, batch: BatchPlan) -> int:
-    """Rows of a step's documents."""
-    return sum(sum(lanes.lengths(lane)) for lanes in batch.shares[plan.sink] for lane in range(len(lanes)))

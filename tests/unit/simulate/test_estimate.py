@@ -25,7 +25,8 @@ from counterpoint.plan.work import model_flops
 from counterpoint.search.candidate import Candidate, Choice, Degrees
 from counterpoint.simulate.cast import Cast
 from counterpoint.simulate.clock import simulate_programs
-from counterpoint.simulate.estimate import _scale, estimate, mean_breakdown, play
+from counterpoint.simulate.estimate import _scale, estimate, play
+from counterpoint.simulate.figures import mean_breakdown
 from counterpoint.simulate.played import Breakdown, StepTimeline, draw
 from counterpoint.simulate.prices import Execution, Prices
 from counterpoint.simulate.sharding import sharded_groups

@@ -1,0 +1,112 @@
+"""A second process takes a part of a simulation and changes nothing of what is found, not even by its end."""
+
+import os
+import signal
+import sys
+import threading
+from dataclasses import replace
+from multiprocessing import active_children
+from unittest.mock import patch
+
+import pytest
+
+from counterpoint.errors import InputError
+from counterpoint.search import second
+from counterpoint.search.candidate import Candidate
+from counterpoint.search.find import measured
+from counterpoint.search.scoring import Scorer
+from counterpoint.search.second import NAME, beside
+from tests.unit.search.worlds import PAIR, Small, small
+
+
+@pytest.fixture(scope="module")
+def pair() -> Small:
+    return small(PAIR, 2)
+
+
+@pytest.fixture
+def scorer(pair: Small, monkeypatch: pytest.MonkeyPatch) -> Scorer:
+    """With three drawn steps, in a process that may fork though the tests have loaded torch."""
+    monkeypatch.setattr(second, "_can_fork", lambda: True)
+    monkeypatch.setattr(second, "_cores", lambda: 2)
+    return replace(pair.scorer, steps=measured(pair.config, 3)[1].steps)
+
+
+def candidate_of(pair: Small) -> Candidate:
+    return pair.walk(4).run().outcomes[0].candidate
+
+
+def test_two_processes_find_what_one_finds(pair: Small, scorer: Scorer) -> None:
+    outcomes = replace(pair.walk(12), scorer=scorer).run().outcomes
+    with beside(scorer) as other:
+        assert other is not None
+        assert replace(pair.walk(12), scorer=scorer, second=other).run().outcomes == outcomes
+
+
+def test_every_other_step_is_played_there(pair: Small, scorer: Scorer) -> None:
+    candidate = candidate_of(pair)
+    plan = scorer.plan(candidate)
+    with beside(scorer) as other, patch.object(Scorer, "figures", autospec=True, side_effect=Scorer.figures) as played:
+        assert other is not None
+        assert other.score(candidate, plan) == scorer.score(plan)
+    assert [list(call.args[2]) for call in played.call_args_list] == [[0, 2], [0, 1, 2]]
+
+
+def test_without_the_second_process_the_first_goes_on(pair: Small, scorer: Scorer) -> None:
+    candidate = candidate_of(pair)
+    plan = scorer.plan(candidate)
+    with beside(scorer) as other:
+        assert other is not None
+        os.kill(its_number(), signal.SIGKILL)
+        for _again in range(2):
+            assert other.score(candidate, plan) == scorer.score(plan)
+
+
+def test_what_it_cannot_do_is_raised_here(pair: Small, scorer: Scorer) -> None:
+    candidate = candidate_of(pair)
+    plan = scorer.plan(candidate)
+    broken = replace(scorer, hardware=replace(scorer.hardware, products={}))
+    with pytest.raises(InputError) as alone:
+        broken.score(plan)
+    with beside(broken) as other:
+        assert other is not None
+        with pytest.raises(InputError, match=str(alone.value).partition(":")[0]):
+            other.score(candidate, plan)
+        with pytest.raises(InputError):
+            other.score(candidate, plan)
+
+
+def test_it_ends_with_its_search(scorer: Scorer) -> None:
+    with beside(scorer) as other:
+        assert other is not None
+        child = its_number()
+        os.kill(child, 0)
+    with pytest.raises(ProcessLookupError):
+        os.kill(child, 0)
+
+
+def test_there_is_none_where_nothing_is_left_for_it_or_a_fork_is_not_safe(
+    scorer: Scorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with beside(replace(scorer, steps=scorer.steps[:1])) as other:
+        assert other is None
+    monkeypatch.undo()
+    monkeypatch.setattr(second, "_cores", lambda: 2)
+    monkeypatch.setitem(sys.modules, "torch", sys)
+    with beside(scorer) as other:
+        assert other is None
+    monkeypatch.delitem(sys.modules, "torch")
+    stopped = threading.Event()
+    thread = threading.Thread(target=stopped.wait)
+    thread.start()
+    with beside(scorer) as other:
+        assert other is None
+    stopped.set()
+    thread.join()
+
+
+def its_number() -> int:
+    """The number of the second process."""
+    (number,) = (each.pid for each in active_children() if each.name == NAME)
+    assert number is not None
+    return number

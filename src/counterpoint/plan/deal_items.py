@@ -1,6 +1,7 @@
 """Dealing the items of a microbatch to the lanes of an encoder."""
 
 import itertools
+from collections import defaultdict
 from collections.abc import Sequence
 from heapq import heapreplace
 
@@ -15,40 +16,40 @@ def deal_items(costs: Sequence[int], near: Sequence[int], lanes: range, totals: 
     # A load and its lane's place are one number, load * size + place: half the time of a heap of pairs.
     size = len(by_total)
     loads = list(range(size))
-    units = costliest_first(costs)
-    falling = [costs[unit] for unit in units]
-    places = [by_total[heapreplace(loads, loads[0] + cost * size) % size] for cost in falling]
-    homes = [near[unit] for unit in units]
-    start = 0
-    for _cost, alike in itertools.groupby(falling):
-        stop = start + len(list(alike))
-        if stop > start + 1:
-            places[start:stop] = brought_home(places[start:stop], homes[start:stop])
-        start = stop
+    alike: defaultdict[int, list[int]] = defaultdict(list)
+    for unit, cost in enumerate(costs):
+        alike[cost].append(unit)
     lane_of = [0] * len(costs)
-    for unit, lane in zip(units, places, strict=True):
-        lane_of[unit] = lane
+    for cost in sorted(alike, reverse=True):
+        units, more = alike[cost], cost * size
+        found = [by_total[heapreplace(loads, loads[0] + more) % size] for _ in units]
+        if len(units) > 1:
+            found = brought_home(found, [near[unit] for unit in units], len(totals))
+        for unit, lane in zip(units, found, strict=True):
+            lane_of[unit] = lane
     for load in loads:
         totals[by_total[load % size]] += load // size
     return lane_of
 
 
-def brought_home(places: list[int], near: Sequence[int]) -> list[int]:
-    """The same places after a trade: a unit has a place in the lane `near` it if there are enough."""
-    free: dict[int, int] = {}
+def brought_home(places: list[int], near: Sequence[int], lanes: int) -> list[int]:
+    """The same places, below `lanes`, after a trade: a unit has one in the lane `near` it if there are enough."""
+    free = [0] * lanes
     for lane in places:
-        free[lane] = free.get(lane, 0) + 1
-    if len(free) == len(places) and free.keys().isdisjoint(near):
-        return places
-    taken = []
-    for lane in near:
-        if free.get(lane):
+        free[lane] += 1
+    taken = list(near)
+    away = []
+    for unit, lane in enumerate(near):
+        if free[lane]:
             free[lane] -= 1
-            taken.append(lane)
         else:
-            taken.append(-1)
-    left = iter([lane for lane, count in free.items() for _ in range(count)])
-    return [next(left) if lane < 0 else lane for lane in taken]
+            away.append(unit)
+    left = iter(away)
+    for lane in places:
+        if free[lane]:
+            free[lane] -= 1
+            taken[next(left)] = lane
+    return taken
 
 
 def deal_evenly(count: int, lanes: int) -> list[range]:

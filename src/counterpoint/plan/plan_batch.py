@@ -37,10 +37,11 @@ def plan_batch(
     homes, home_lanes = [0] * len(documents), [0] * len(documents)
     shares: dict[str, tuple[Lanes, ...]] = {}
     of_sink = []
+    every = [(d, DOCUMENT) for d in range(len(documents))]
     for m, lanes in enumerate(cells):
         dealt = []
         for lane, numbers in enumerate(lanes):
-            units = [(d, DOCUMENT) for pack in numbers for d in range(firsts[pack], firsts[pack + 1])]
+            units = [unit for pack in numbers for unit in every[firsts[pack] : firsts[pack + 1]]]
             for d, _document in units:
                 homes[d], home_lanes[d] = m, lane
             dealt.append(tuple(units))

@@ -119,7 +119,7 @@ def test_dealing_by_cost_is_within_grahams_bound(costs: list[int], lanes: int) -
 def test_trading_keeps_all_places_and_brings_home_all_that_can_be(units: list[tuple[int, int]]) -> None:
     """Of each unit the lane to which it was dealt and the one that is near."""
     places, near = [lane for lane, _near in units], [home for _lane, home in units]
-    traded = brought_home(places, near)
+    traded = brought_home(places, near, 5)
     assert sorted(traded) == sorted(places)
     assert Counter(lane for lane, home in zip(traded, near, strict=True) if lane == home) == Counter(places) & Counter(
         near

@@ -27,11 +27,11 @@ class Rule:
     """Which task a team runs when it is free.
 
     `ranks` name kinds of work, the most urgent first: forwards and backwards of the pipeline as F and B, those of
-    encoders as f and b. Equal parts of the pipeline, from its first stage to its last, each have one. With a `lead`
-    what the pipeline needs within so many of its microbatches goes before all of that. Without ranks the task goes
-    first from which the longest path leads to the step's end. A team begins no further task of several teams while one
-    of them has yet to begin `apart` others. With `from_end` time runs backwards, so what comes first in it are
-    backwards, and the order that is found is turned round.
+    encoders as f and b. Equal parts of the pipeline's teams, from those of its first stage to those of its last, each
+    have one. With a `lead` what the pipeline needs within so many of its microbatches goes before all of that. Without
+    ranks the task goes first from which the longest path leads to the step's end. A team begins no further task of
+    several teams while one of them has yet to begin `apart` others. With `from_end` time runs backwards, so what comes
+    first in it are backwards, and the order that is found is turned round.
     """
 
     ranks: tuple[str, ...] = ()
@@ -49,7 +49,7 @@ RULES = (
     Rule(apart=1, from_end=True),
     Rule(ranks=_PIPELINE_FIRST, lead=1, apart=2, from_end=True),
     Rule(ranks=_PIPELINE_FIRST, lead=1, apart=1, from_end=True),
-    Rule(ranks=("FfBb", "BFbf", "BFbf", "BfFb"), apart=None),
+    Rule(ranks=("FfBb", "BFbf", "BFbf", "BfFb")),
     Rule(apart=4),
     Rule(ranks=_PIPELINE_FIRST, lead=2, apart=3, from_end=True),
     Rule(ranks=_PIPELINE_FIRST, lead=8, apart=3, from_end=True),

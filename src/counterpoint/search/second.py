@@ -10,8 +10,8 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
-from multiprocessing import get_all_start_methods, get_context
+from contextlib import ExitStack, contextmanager, suppress
+from multiprocessing import current_process, get_all_start_methods, get_context
 from multiprocessing.connection import Connection
 from typing import final
 
@@ -27,24 +27,42 @@ NAME = "counterpoint search"
 
 @contextmanager
 def beside(scorer: Scorer) -> Iterator["Second | None"]:
-    """A second process as long as it is needed; None where there is nothing for it to do, or a fork is not safe."""
-    if len(scorer.steps) < 2 or _cores() < 2 or not _can_fork():
-        yield None
-        return
+    """A second process as long as it is needed; None where there is nothing for it to do, or none can be had safely."""
+    with ExitStack() as stack:
+        pipe = None
+        if len(scorer.steps) > 1 and _cores() > 1 and _can_fork():
+            with _uninterrupted():
+                pipe = _started(scorer, stack)
+        yield None if pipe is None else Second(scorer, pipe)
+
+
+def _started(scorer: Scorer, stack: ExitStack) -> "Connection[object, object] | None":
+    """The pipe to a second process, which ends with the stack; None if the system has no room for one."""
     context = get_context("fork")
     here, there = context.Pipe()
     process = context.Process(target=_serve, args=(scorer, here, there), name=NAME, daemon=True)
-    with warnings.catch_warnings():
+    stack.callback(here.close)
+    with there, warnings.catch_warnings():
         # Libraries that compute in threads of their own have some; the fork calls none of them.
         warnings.simplefilter("ignore", DeprecationWarning)
-        process.start()
-    there.close()
+        try:
+            process.start()
+        except OSError:
+            return None
+    stack.callback(process.join)
+    # Not asked to end: a handler of this process would run there.
+    stack.callback(process.kill)
+    return here
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """A time after which an interrupt of it is heard: Python forgets one that comes while it forks."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        yield Second(scorer, here)
+        yield
     finally:
-        here.close()
-        process.terminate()
-        process.join()
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _cores() -> int:
@@ -54,8 +72,8 @@ def _cores() -> int:
 
 def _can_fork() -> bool:
     """Whether a fork of this process can go on: no other thread of Python may hold a lock in it, nor torch a device; on
-    macOS the system's own libraries may not."""
-    is_supported = "fork" in get_all_start_methods() and sys.platform != "darwin"
+    macOS the system's own libraries may not. What multiprocessing calls a daemon may have none."""
+    is_supported = "fork" in get_all_start_methods() and sys.platform != "darwin" and not current_process().daemon
     return is_supported and threading.active_count() == 1 and "torch" not in sys.modules
 
 
@@ -70,12 +88,12 @@ class Second:
         """What the step of a candidate with this plan takes on average; raises what `Scorer.score` does."""
         count = len(self._scorer.steps)
         self._begin(candidate)
-        try:
+        mine: list[StepFigures] | None = None
+        with suppress(CounterpointError):
             mine = self._scorer.figures(plan, range(0, count, 2))
-        finally:
-            others = self._ended()
-        if others is None:
-            others = self._scorer.figures(plan, range(1, count, 2))
+        others = self._ended()
+        if mine is None or others is None:
+            return self._scorer.score(plan)
         figures = dict(zip(range(0, count, 2), mine, strict=True)) | dict(zip(range(1, count, 2), others, strict=True))
         return score_of([figures[step] for step in range(count)])
 
@@ -100,17 +118,20 @@ class Second:
 
 
 def _serve(scorer: Scorer, theirs: "Connection[object, object]", pipe: "Connection[object, object]") -> None:
-    """Play steps of candidates until nobody asks for more."""
-    # Who interrupts a search interrupts both; this one ends with the other.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """The life of the second process. Who interrupts a search interrupts both, but this one ends with the other."""
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     theirs.close()
-    while True:
-        try:
+    _answer(scorer, pipe)
+
+
+def _answer(scorer: Scorer, pipe: "Connection[object, object]") -> None:
+    """Play steps of candidates until nobody asks for more, or waits for them."""
+    with suppress(OSError, EOFError):
+        while True:
             candidate = pipe.recv()
-        except (OSError, EOFError):
-            return
-        assert isinstance(candidate, Candidate)
-        try:
-            pipe.send(scorer.figures(scorer.plan(candidate), range(1, len(scorer.steps), 2)))
-        except CounterpointError:
-            pipe.send(None)
+            assert isinstance(candidate, Candidate)
+            found: list[StepFigures] | None = None
+            with suppress(CounterpointError):
+                found = scorer.figures(scorer.plan(candidate), range(1, len(scorer.steps), 2))
+            pipe.send(found)

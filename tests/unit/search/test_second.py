@@ -4,19 +4,34 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Iterable
 from dataclasses import replace
-from multiprocessing import active_children
-from unittest.mock import patch
+from multiprocessing import Pipe, active_children
+from types import SimpleNamespace
+from unittest.mock import Mock, patch
 
 import pytest
 
 from counterpoint.errors import InputError
+from counterpoint.plan.plan import Plan
 from counterpoint.search import second
 from counterpoint.search.candidate import Candidate
 from counterpoint.search.find import measured
 from counterpoint.search.scoring import Scorer
 from counterpoint.search.second import NAME, beside
+from counterpoint.simulate.figures import StepFigures
 from tests.unit.search.worlds import PAIR, Small, small
+
+INTERRUPTS = SimpleNamespace(are_sent=False)
+
+
+def interrupt() -> None:
+    """Ctrl-C as a process has just forked."""
+    if INTERRUPTS.are_sent:
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+os.register_at_fork(after_in_parent=interrupt)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +77,25 @@ def test_without_the_second_process_the_first_goes_on(pair: Small, scorer: Score
             assert other.score(candidate, plan) == scorer.score(plan)
 
 
-def test_what_it_cannot_do_is_raised_here(pair: Small, scorer: Scorer) -> None:
+def test_what_it_cannot_do_is_done_here(pair: Small, scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    candidate = candidate_of(pair)
+    plan = scorer.plan(candidate)
+    alone, here = scorer.score(plan), os.getpid()
+    real = Scorer.figures
+
+    def only_here(self: Scorer, plan: Plan, steps: Iterable[int]) -> list[StepFigures]:
+        if os.getpid() != here:
+            raise InputError("not there")
+        return real(self, plan, steps)
+
+    monkeypatch.setattr(Scorer, "figures", only_here)
+    with beside(scorer) as other:
+        assert other is not None
+        assert other.score(candidate, plan) == alone
+        assert other.score(candidate, plan) == alone
+
+
+def test_what_neither_can_do_is_raised_as_by_one(pair: Small, scorer: Scorer) -> None:
     candidate = candidate_of(pair)
     plan = scorer.plan(candidate)
     broken = replace(scorer, hardware=replace(scorer.hardware, products={}))
@@ -70,10 +103,31 @@ def test_what_it_cannot_do_is_raised_here(pair: Small, scorer: Scorer) -> None:
         broken.score(plan)
     with beside(broken) as other:
         assert other is not None
-        with pytest.raises(InputError, match=str(alone.value).partition(":")[0]):
-            other.score(candidate, plan)
-        with pytest.raises(InputError):
-            other.score(candidate, plan)
+        for _again in range(2):
+            with pytest.raises(InputError) as both:
+                other.score(candidate, plan)
+            assert str(both.value) == str(alone.value)
+
+
+def test_it_ends_when_nobody_waits_for_its_answer(pair: Small, scorer: Scorer) -> None:
+    asks, answers = Pipe()
+    asks.send(candidate_of(pair))
+    asks.close()
+    second._answer(scorer, answers)
+
+
+def test_an_interrupt_of_the_fork_is_heard_after_it(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An exception in what runs after a fork is printed and forgotten."""
+    monkeypatch.setattr(INTERRUPTS, "are_sent", True)
+    with pytest.raises(KeyboardInterrupt), beside(scorer):
+        raise AssertionError("the interrupt comes first")
+    assert not [each for each in active_children() if each.name == NAME]
+
+
+def test_without_room_for_a_process_there_is_none(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fork", Mock(side_effect=BlockingIOError))
+    with beside(scorer) as other:
+        assert other is None
 
 
 def test_it_ends_with_its_search(scorer: Scorer) -> None:
@@ -96,6 +150,10 @@ def test_there_is_none_where_nothing_is_left_for_it_or_a_fork_is_not_safe(
     with beside(scorer) as other:
         assert other is None
     monkeypatch.delitem(sys.modules, "torch")
+    with monkeypatch.context() as patch_of_daemon:
+        patch_of_daemon.setattr(second, "current_process", lambda: Mock(daemon=True))
+        with beside(scorer) as other:
+            assert other is None
     stopped = threading.Event()
     thread = threading.Thread(target=stopped.wait)
     thread.start()

@@ -28,6 +28,10 @@ SEARCH = [
     ),
     Mutant("search.shortlist:Shortlist._combine", "key >= best[-1][0]", "1.01 * key >= best[-1][0]", _SHORTLIST),
     Mutant("search.second:_can_fork", ' and "torch" not in sys.modules', "", (f"{_S}test_second.py",)),
+    Mutant("search.second:_can_fork", " and not current_process().daemon", "", (f"{_S}test_second.py",)),
+    Mutant("search.second:_answer", "suppress(CounterpointError)", "suppress(TimeoutError)", (f"{_S}test_second.py",)),
+    Mutant("search.second:_answer", "suppress(OSError, EOFError)", "suppress(EOFError)", (f"{_S}test_second.py",)),
+    Mutant("search.second:_uninterrupted", "{signal.SIGINT}", "set()", (f"{_S}test_second.py",)),
     Mutant(
         "search.second:Second.score",
         "figures = dict(zip(range(0, count, 2)",

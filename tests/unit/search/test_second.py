@@ -93,6 +93,7 @@ def test_what_it_cannot_do_is_done_here(pair: Small, scorer: Scorer, monkeypatch
         assert other is not None
         assert other.score(candidate, plan) == alone
         assert other.score(candidate, plan) == alone
+        os.kill(its_number(), 0)
 
 
 def test_what_neither_can_do_is_raised_as_by_one(pair: Small, scorer: Scorer) -> None:

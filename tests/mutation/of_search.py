@@ -31,7 +31,7 @@ SEARCH = [
     Mutant("search.second:_can_fork", " and not current_process().daemon", "", (f"{_S}test_second.py",)),
     Mutant("search.second:_answer", "suppress(CounterpointError)", "suppress(TimeoutError)", (f"{_S}test_second.py",)),
     Mutant("search.second:_answer", "suppress(OSError, EOFError)", "suppress(EOFError)", (f"{_S}test_second.py",)),
-    Mutant("search.second:_uninterrupted", "{signal.SIGINT}", "set()", (f"{_S}test_second.py",)),
+    Mutant("search.second:_uninterrupted", "signal.raise_signal(signal.SIGINT)", "pass", (f"{_S}test_second.py",)),
     Mutant(
         "search.second:Second.score",
         "figures = dict(zip(range(0, count, 2)",

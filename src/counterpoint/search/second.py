@@ -57,12 +57,18 @@ def _started(scorer: Scorer, stack: ExitStack) -> "Connection[object, object] | 
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """A time after which an interrupt of it is heard: Python forgets one that comes while it forks."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    """A time after which an interrupt of it is heard: Python forgets one that comes while it forks.
+
+    It is noted, not blocked: the system would give it to a thread of a library that blocks nothing.
+    """
+    noted: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _frame: noted.append(number))
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.signal(signal.SIGINT, before)
+        if noted:
+            signal.raise_signal(signal.SIGINT)
 
 
 def _cores() -> int:
@@ -74,7 +80,9 @@ def _can_fork() -> bool:
     """Whether a fork of this process can go on: no other thread of Python may hold a lock in it, nor torch a device; on
     macOS the system's own libraries may not. What multiprocessing calls a daemon may have none."""
     is_supported = "fork" in get_all_start_methods() and sys.platform != "darwin" and not current_process().daemon
-    return is_supported and threading.active_count() == 1 and "torch" not in sys.modules
+    # A handler that is not Python's could not be put back.
+    is_ours = signal.getsignal(signal.SIGINT) is not None
+    return is_supported and is_ours and threading.active_count() == 1 and "torch" not in sys.modules
 
 
 @final
@@ -120,6 +128,7 @@ class Second:
 def _serve(scorer: Scorer, theirs: "Connection[object, object]", pipe: "Connection[object, object]") -> None:
     """The life of the second process. Who interrupts a search interrupts both, but this one ends with the other."""
     signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     theirs.close()
     _answer(scorer, pipe)

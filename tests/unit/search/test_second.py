@@ -118,10 +118,15 @@ def test_it_ends_when_nobody_waits_for_its_answer(pair: Small, scorer: Scorer) -
 
 
 def test_an_interrupt_of_the_fork_is_heard_after_it(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An exception in what runs after a fork is printed and forgotten."""
+    """An exception in what runs after a fork is printed and forgotten; the signal may come to any thread."""
+    stopped = threading.Event()
+    thread = threading.Thread(target=stopped.wait)
+    thread.start()
     monkeypatch.setattr(INTERRUPTS, "are_sent", True)
     with pytest.raises(KeyboardInterrupt), beside(scorer):
         raise AssertionError("the interrupt comes first")
+    stopped.set()
+    thread.join()
     assert not [each for each in active_children() if each.name == NAME]
 
 

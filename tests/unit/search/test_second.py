@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterable
 from dataclasses import replace
 from multiprocessing import Pipe, active_children
@@ -29,6 +30,8 @@ def interrupt() -> None:
     """Ctrl-C as a process has just forked."""
     if INTERRUPTS.are_sent:
         os.kill(os.getpid(), signal.SIGINT)
+        # Time for whichever thread gets it.
+        time.sleep(0.02)
 
 
 os.register_at_fork(after_in_parent=interrupt)
@@ -120,7 +123,7 @@ def test_it_ends_when_nobody_waits_for_its_answer(pair: Small, scorer: Scorer) -
 def test_an_interrupt_of_the_fork_is_heard_after_it(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
     """An exception in what runs after a fork is printed and forgotten; the signal may come to any thread."""
     stopped = threading.Event()
-    thread = threading.Thread(target=stopped.wait)
+    thread = threading.Thread(target=stopped.wait, daemon=True)
     thread.start()
     monkeypatch.setattr(INTERRUPTS, "are_sent", True)
     with pytest.raises(KeyboardInterrupt), beside(scorer):
@@ -161,7 +164,7 @@ def test_there_is_none_where_nothing_is_left_for_it_or_a_fork_is_not_safe(
         with beside(scorer) as other:
             assert other is None
     stopped = threading.Event()
-    thread = threading.Thread(target=stopped.wait)
+    thread = threading.Thread(target=stopped.wait, daemon=True)
     thread.start()
     with beside(scorer) as other:
         assert other is None
